@@ -1,0 +1,41 @@
+"""Employee benefits without a framework: the public names of the core, all that a Python program imports."""
+
+from benefits_core.errors import (
+    BenefitsError,
+    InconsistentChangeError,
+    InsufficientBalanceError,
+    InvalidUserIdError,
+    InvalidValueError,
+    OrderRefusedError,
+    ProductsAlreadyPurchasedError,
+    ProductsNotFoundError,
+    StorageUnavailableError,
+)
+from benefits_core.memory import MemoryStore
+from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, User
+from benefits_core.ports import Store, UnitOfWork
+from benefits_core.use_cases import GetUser, ListProducts, OfferProducts, PlaceOrder
+
+__all__ = [
+    "OPENING_BALANCE",
+    "BenefitsError",
+    "GetUser",
+    "InconsistentChangeError",
+    "InsufficientBalanceError",
+    "InvalidUserIdError",
+    "InvalidValueError",
+    "ListProducts",
+    "MemoryStore",
+    "OfferProducts",
+    "Order",
+    "OrderLine",
+    "OrderRefusedError",
+    "PlaceOrder",
+    "Product",
+    "ProductsAlreadyPurchasedError",
+    "ProductsNotFoundError",
+    "StorageUnavailableError",
+    "Store",
+    "UnitOfWork",
+    "User",
+]

@@ -1,0 +1,198 @@
+"""The business: products with a price, users with a balance, and the orders between them.
+
+Pure, immutable values, valid from the moment they exist. Nothing here reads, stores or knows a wire format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+import attrs
+
+from benefits_core.errors import (
+    InsufficientBalanceError,
+    InvalidValueError,
+    ProductsAlreadyPurchasedError,
+    ProductsNotFoundError,
+)
+from benefits_core.values import (
+    MAX_ID_LENGTH,
+    MAX_NAME_LENGTH,
+    difference,
+    distinct,
+    money,
+    normal_user_id,
+    sum_of,
+    text,
+    utc,
+)
+
+OPENING_BALANCE: Final = Decimal(500)
+"""What a new user may spend, unless the employer decides otherwise."""
+
+
+# Converters, one for each field, so that a valid value is in its one canonical form too: two decimals, NFC, a tuple.
+def _product_id(value: str) -> str:
+    return text(value, "product_id", MAX_ID_LENGTH)
+
+
+def _order_id(value: str) -> str:
+    return text(value, "order_id", MAX_ID_LENGTH)
+
+
+def _name(value: str) -> str:
+    return text(value, "name", MAX_NAME_LENGTH)
+
+
+def _price(value: Decimal) -> Decimal:
+    return money(value, "price")
+
+
+def _opening_balance(value: Decimal) -> Decimal:
+    return money(value, "opening_balance")
+
+
+def _balance(value: Decimal) -> Decimal:
+    return money(value, "balance")
+
+
+def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
+    return distinct(values, "product_ids", str)
+
+
+def _placed_at(value: datetime) -> datetime:
+    return utc(value, "placed_at")
+
+
+def _lines(values: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
+    lines: tuple[OrderLine, ...] = distinct(values, "lines", OrderLine)
+    if not lines or len({line.product_id for line in lines}) < len(lines):
+        raise InvalidValueError("lines", lines, "one line or more, each of another product")
+    return lines
+
+
+@attrs.frozen
+class Product:
+    """Something an employer offers.
+
+    :param product_id: unique in the catalogue, compared exactly; 1 to 64 code points.
+    :param name: what people call it; 1 to 200 code points.
+    :param price: in money; 0 is a free benefit.
+    :raises InvalidValueError: a value breaks its field's rule.
+    """
+
+    product_id: str = attrs.field(converter=_product_id)
+    name: str = attrs.field(converter=_name)
+    price: Decimal = attrs.field(converter=_price)
+
+
+@attrs.frozen
+class OrderLine:
+    """One product of an order, at the price it had when it was bought."""
+
+    product_id: str = attrs.field(converter=_product_id)
+    price: Decimal = attrs.field(converter=_price)
+
+
+@attrs.frozen
+class Order:
+    """What a user bought, kept for ever as it was: later prices never change it.
+
+    :param order_id: unique among all orders.
+    :param user_id: who ordered.
+    :param lines: the products in the order sent, each once.
+    :param placed_at: when; timezone-aware, kept in UTC.
+    :raises InvalidValueError: a value breaks its field's rule.
+    """
+
+    order_id: str = attrs.field(converter=_order_id)
+    user_id: str = attrs.field(converter=normal_user_id)
+    lines: tuple[OrderLine, ...] = attrs.field(converter=_lines)
+    placed_at: datetime = attrs.field(converter=_placed_at)
+    total: Decimal = attrs.field(init=False)
+    """What it cost, in money: the sum of its lines."""
+
+    @total.default
+    def _sum_of_lines(self) -> Decimal:
+        return money(sum_of(line.price for line in self.lines), "total")
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """The ids of the products bought, in the order sent."""
+        return tuple(line.product_id for line in self.lines)
+
+
+@attrs.frozen
+class User:
+    """Someone with a balance to spend, and what they own.
+
+    :param user_id: the user name, normalised.
+    :param opening_balance: what the user could spend at first, in money; it never changes.
+    :param balance: what is left of it, in money.
+    :param product_ids: the products bought, in the order bought.
+    :raises InvalidValueError: a value breaks its field's rule.
+    """
+
+    user_id: str = attrs.field(converter=normal_user_id)
+    opening_balance: Decimal = attrs.field(converter=_opening_balance)
+    balance: Decimal = attrs.field(converter=_balance)
+    product_ids: tuple[str, ...] = attrs.field(default=(), converter=_product_ids)
+
+    @balance.validator
+    def _is_what_is_left(self, field: attrs.Attribute[Decimal], value: Decimal) -> None:
+        if value > self.opening_balance:
+            raise InvalidValueError(field.name, value, f"at most the opening balance, {self.opening_balance}")
+
+    @classmethod
+    def newcomer(cls, user_id: str, opening_balance: Decimal = OPENING_BALANCE) -> User:
+        """Return a user who has bought nothing yet."""
+        return cls(user_id, opening_balance, opening_balance)
+
+    def buy(self, products: Sequence[Product], *, order_id: str, placed_at: datetime) -> tuple[User, Order]:
+        """Buy products: nothing twice, and nothing beyond the balance; costing exactly the balance is fine.
+
+        :param products: at least one, each once, as :func:`basket` gives them.
+        :returns: the user as it is afterwards, and the order.
+        :raises ProductsAlreadyPurchasedError: the user owns some of them.
+        :raises InsufficientBalanceError: they cost more than the balance.
+        """
+        owned = tuple(product.product_id for product in products if product.product_id in self.product_ids)
+        if owned:
+            raise ProductsAlreadyPurchasedError(owned)
+        total = sum_of(product.price for product in products)
+        if total > self.balance:
+            raise InsufficientBalanceError(self.balance, total)
+        lines = tuple(OrderLine(product.product_id, product.price) for product in products)
+        order = Order(order_id, self.user_id, lines, placed_at)
+        return self.after(order), order
+
+    def after(self, order: Order) -> User:
+        """Return the user as an order of theirs leaves it: the total debited, the items owned.
+
+        :raises InvalidValueError: the order could not have been theirs: it overdraws, or buys a thing twice.
+        """
+        return User(
+            self.user_id,
+            self.opening_balance,
+            difference(self.balance, order.total),
+            self.product_ids + order.items,
+        )
+
+
+def basket(items: Iterable[str], on_offer: Mapping[str, Product]) -> tuple[Product, ...]:
+    """Return the products that an order's items name: each once, in the order sent.
+
+    An order is a set of products, so an id repeated counts once; and it is whole or not at all.
+
+    :param items: product ids; any strings.
+    :param on_offer: the products that can be had, by id.
+    :raises ProductsNotFoundError: some can't be had, or no item was named.
+    """
+    wanted = tuple(dict.fromkeys(items))
+    unknown = tuple(product_id for product_id in wanted if product_id not in on_offer)
+    if unknown or not wanted:
+        raise ProductsNotFoundError(unknown)
+    return tuple(on_offer[product_id] for product_id in wanted)

@@ -1,0 +1,128 @@
+"""What people do here, as verbs. A use case fetches, asks the model, and stores; the rules are the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import attrs
+
+from benefits_core.errors import InvalidValueError
+from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket
+from benefits_core.ports import Store
+from benefits_core.values import normal_user_id
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.frozen
+class GetUser:
+    """Look a user up; whoever does not exist yet is created with the opening balance.
+
+    :param store: where users are kept.
+    :param opening_balance: what a new user may spend, in money.
+    """
+
+    store: Store
+    opening_balance: Decimal = OPENING_BALANCE
+
+    def __call__(self, user_id: str) -> User:
+        """Return the user.
+
+        :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
+        :raises InvalidUserIdError: nobody can be called that.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        normal = normal_user_id(user_id)
+        known = self.store.users.get(normal)
+        if known is not None:
+            return known
+        with self.store.unit_of_work() as work:
+            return work.users.get_or_add(User.newcomer(normal, self.opening_balance))
+
+
+@attrs.frozen
+class ListProducts:
+    """List what is on offer.
+
+    :param store: where the catalogue is kept.
+    """
+
+    store: Store
+
+    def __call__(self) -> tuple[Product, ...]:
+        """Return all products, in the catalogue's order.
+
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        return self.store.products.list_all()
+
+
+@attrs.frozen
+class OfferProducts:
+    """Put products on offer, or change what is known of them.
+
+    :param store: where the catalogue is kept.
+    """
+
+    store: Store
+
+    def __call__(self, products: Iterable[Product]) -> None:
+        """Add or update products; the catalogue then begins with these, in this order, and loses none.
+
+        :raises InvalidValueError: an id occurs twice.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        offered = tuple(products)
+        seen: set[str] = set()
+        for product in offered:
+            if product.product_id in seen:
+                raise InvalidValueError("product_id", product.product_id, "in the list once")
+            seen.add(product.product_id)
+        with self.store.unit_of_work() as work:
+            work.products.put(offered)
+
+
+@attrs.frozen
+class PlaceOrder:
+    """Order products for a user; whoever does not exist yet is created in the same unit of work.
+
+    :param store: where everything is kept.
+    :param opening_balance: what a new user may spend, in money.
+    :param now: the clock; returns a timezone-aware datetime.
+    """
+
+    store: Store
+    opening_balance: Decimal = OPENING_BALANCE
+    now: Callable[[], datetime] = _now
+
+    def __call__(self, user_id: str, items: Iterable[str]) -> Order:
+        """Return the order placed. A refused order changes nothing, and creates nobody.
+
+        :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
+        :param items: product ids; an id repeated counts once.
+        :raises InvalidUserIdError: nobody can be called that.
+        :raises ProductsNotFoundError: an item is not in the catalogue, or there is none.
+        :raises ProductsAlreadyPurchasedError: the user has bought some of it before.
+        :raises InsufficientBalanceError: it costs more than the user has left.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        newcomer = User.newcomer(user_id, self.opening_balance)
+        wanted = _ids(items)
+        with self.store.unit_of_work() as work:
+            user = work.users.get_or_add(newcomer)
+            products = basket(wanted, work.products.find(wanted))
+            _, order = user.buy(products, order_id=work.orders.next_id(), placed_at=self.now())
+            work.orders.add(order)
+        return order
+
+
+def _ids(items: Iterable[str]) -> tuple[str, ...]:
+    # A lone string is an iterable of its letters; taking it for a list of ids would only confuse its sender.
+    ids = (items,) if isinstance(items, str) else tuple(items)
+    if isinstance(items, str) or not all(isinstance(item, str) for item in ids):
+        raise InvalidValueError("items", items, "a collection of strings")
+    return ids

@@ -1,0 +1,218 @@
+"""The SQL: what is asked of the tables, and how rows become values. It knows no connections and no transactions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+import attrs
+
+from benefits_core.errors import BenefitsError, InconsistentChangeError, InvalidValueError
+from benefits_core.model import Order, OrderLine, Product, User
+from benefits_core.values import from_cents, to_cents
+
+# SQLite allows some 32,000 parameters a statement; no order comes near this many items.
+_IDS_PER_QUERY: Final = 1000
+
+_SELECT_USER: Final = """
+    SELECT users.user_number, opening_balance, balance, product_id
+    FROM users LEFT JOIN order_lines USING (user_number)
+    WHERE user_id = ?
+    ORDER BY order_number, position
+    """
+_SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
+_SELECT_ORDERS: Final = """
+    SELECT orders.order_number, user_id, placed_at, product_id, price
+    FROM orders, users, order_lines AS lines
+    WHERE orders.user_number = users.user_number
+      AND lines.user_number = users.user_number
+      AND lines.order_number = orders.order_number
+      AND {} = ?
+    ORDER BY orders.order_number, lines.position
+    """
+_SELECT_ORDER: Final = _SELECT_ORDERS.format("orders.order_number")
+_SELECT_ORDERS_OF: Final = _SELECT_ORDERS.format("users.user_id")
+
+
+class Query(Protocol):
+    """Runs one statement and returns its rows. Raises the core's errors, not SQLite's."""
+
+    def __call__(self, sql: str, parameters: Sequence[object] = (), /) -> list[tuple[Any, ...]]:
+        """Run it."""
+        ...
+
+
+def _user(user_id: str, rows: list[tuple[Any, ...]]) -> User:
+    _, opening_balance, balance, _ = rows[0]
+    owned = tuple(product_id for _, _, _, product_id in rows if product_id is not None)
+    return User(user_id, from_cents(opening_balance), from_cents(balance), owned)
+
+
+def _product(row: tuple[Any, ...]) -> Product:
+    product_id, name, price = row
+    return Product(product_id, name, from_cents(price))
+
+
+def _orders(rows: list[tuple[Any, ...]]) -> tuple[Order, ...]:
+    return tuple(
+        Order(
+            str(number),
+            user_id,
+            tuple(OrderLine(product_id, from_cents(price)) for *_, product_id, price in lines),
+            datetime.fromisoformat(placed_at),
+        )
+        for (number, user_id, placed_at), lines in groupby(rows, key=itemgetter(0, 1, 2))
+    )
+
+
+@attrs.frozen
+class SqliteUserReader:
+    """Users, read from their table."""
+
+    _query: Query
+
+    def get(self, user_id: str) -> User | None:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        rows = self._query(_SELECT_USER, (user_id,))
+        return _user(user_id, rows) if rows else None
+
+
+@attrs.frozen
+class SqliteProductReader:
+    """The catalogue, read from its table."""
+
+    _query: Query
+
+    def list_all(self) -> tuple[Product, ...]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        return tuple(map(_product, self._query(f"{_SELECT_PRODUCTS} ORDER BY position")))
+
+    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        # A lone surrogate is in no catalogue, and SQLite takes no such string.
+        wanted = [text for text in product_ids if text.isascii() or not re.search("[\ud800-\udfff]", text)]
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = wanted[start : start + _IDS_PER_QUERY]
+            marks = ", ".join("?" * len(some))
+            rows += self._query(f"{_SELECT_PRODUCTS} WHERE product_id IN ({marks})", some)
+        return {product.product_id: product for product in map(_product, rows)}
+
+
+@attrs.frozen
+class SqliteOrderReader:
+    """The order book, read from its tables."""
+
+    _query: Query
+
+    def get(self, order_id: str) -> Order | None:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        if not re.fullmatch("[1-9][0-9]{0,17}", order_id):
+            return None  # not a number we ever gave
+        rows = self._query(_SELECT_ORDER, (int(order_id),))
+        return _orders(rows)[0] if rows else None
+
+    def of_user(self, user_id: str) -> tuple[Order, ...]:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        return _orders(self._query(_SELECT_ORDERS_OF, (user_id,)))
+
+
+@attrs.frozen
+class LockedUser:
+    """A user that ``get_or_add`` returned in this unit of work, with the number that the tables know them by."""
+
+    number: int
+    user: User
+
+
+@attrs.frozen
+class SqliteUserRepository(SqliteUserReader):
+    """Users within a unit of work."""
+
+    _locked: dict[str, LockedUser]
+
+    def get_or_add(self, user: User) -> User:
+        """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked everything already."""
+        rows = self._query(_SELECT_USER, (user.user_id,))
+        if rows:
+            stored = LockedUser(rows[0][0], _user(user.user_id, rows))
+        else:
+            [[number]] = self._query(
+                "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
+                (user.user_id, to_cents(user.opening_balance), to_cents(user.balance)),
+            )
+            stored = LockedUser(number, user)
+        self._locked[user.user_id] = stored
+        return stored.user
+
+
+@attrs.frozen
+class SqliteProductRepository(SqliteProductReader):
+    """The catalogue within a unit of work."""
+
+    def put(self, products: Iterable[Product]) -> None:
+        """See :class:`~benefits_core.ports.ProductRepository`. Rows that stay as they are are not written."""
+        before = {product.product_id: (place, product) for place, product in enumerate(self.list_all())}
+        given = {product.product_id: product for product in products}
+        rest = {key: product for key, (_, product) in before.items() if key not in given}
+        for place, product in enumerate((*given.values(), *rest.values())):
+            if before.get(product.product_id) != (place, product):
+                self._query(
+                    "INSERT INTO products (product_id, name, price, position) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT DO UPDATE SET name = excluded.name, price = excluded.price,"
+                    " position = excluded.position",
+                    (product.product_id, product.name, to_cents(product.price), place),
+                )
+
+
+@attrs.frozen
+class SqliteOrderRepository(SqliteOrderReader):
+    """The order book within a unit of work."""
+
+    _locked: dict[str, LockedUser]
+    _lose: Callable[[BenefitsError], None]
+
+    def next_id(self) -> str:
+        """See :class:`~benefits_core.ports.OrderRepository`."""
+        [[number]] = self._query("SELECT coalesce(max(order_number), 0) + 1 FROM orders")
+        return str(number)
+
+    def add(self, order: Order) -> None:
+        """See :class:`~benefits_core.ports.OrderRepository`."""
+        try:
+            self._add(order)
+        except InconsistentChangeError as error:
+            self._lose(error)
+            raise
+
+    def _add(self, order: Order) -> None:
+        locked = self._locked.get(order.user_id)
+        if locked is None:
+            raise InconsistentChangeError(f"{order.user_id!r} was not got in this unit of work")
+        if order.order_id != self.next_id():
+            raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
+        try:
+            buyer = locked.user.after(order)
+        except InvalidValueError as error:
+            raise InconsistentChangeError(
+                f"{order.user_id!r} can't have placed this order: {error}"
+            ) from error
+        number = int(order.order_id)
+        self._query(
+            "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",
+            (number, locked.number, to_cents(order.total), order.placed_at.isoformat()),
+        )
+        for position, line in enumerate(order.lines):
+            self._query(
+                "INSERT INTO order_lines (order_number, user_number, position, product_id, price)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (number, locked.number, position, line.product_id, to_cents(line.price)),
+            )
+        self._query(
+            "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(buyer.balance), locked.number)
+        )
+        self._locked[order.user_id] = attrs.evolve(locked, user=buyer)

@@ -1,0 +1,53 @@
+"""The tables, as migrations. Constraints are a second wall behind the model's rules, never the rule itself."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("benefits")
+
+# Money is integer cents. Numbers given out in turn keep the trees of a large file growing at their right edge; the
+# lines of an order lie with those of the same user, so that one range of one tree says what a user owns.
+_TABLES = (
+    """
+    CREATE TABLE products (
+        product_id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999),
+        position INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE users (
+        user_number INTEGER PRIMARY KEY,
+        user_id TEXT NOT NULL UNIQUE,
+        opening_balance INTEGER NOT NULL CHECK (opening_balance BETWEEN 0 AND 999999999999),
+        balance INTEGER NOT NULL CHECK (balance BETWEEN 0 AND opening_balance)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE orders (
+        order_number INTEGER PRIMARY KEY,
+        user_number INTEGER NOT NULL REFERENCES users,
+        total INTEGER NOT NULL CHECK (total BETWEEN 0 AND 999999999999),
+        placed_at TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE order_lines (
+        user_number INTEGER NOT NULL REFERENCES users,
+        product_id TEXT NOT NULL REFERENCES products,
+        order_number INTEGER NOT NULL REFERENCES orders,
+        position INTEGER NOT NULL,
+        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999),
+        PRIMARY KEY (user_number, product_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+@migrations()
+def create_tables(db: Database) -> None:
+    """Create users, the catalogue and the order book."""
+    for statement in _TABLES:
+        db.execute(statement)
