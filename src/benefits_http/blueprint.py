@@ -1,0 +1,172 @@
+"""The three endpoints and the health check, as a blueprint to mount at any prefix: parse, call a use case, encode."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+from functools import partial
+from secrets import token_hex
+from typing import Final
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import BaseConverter
+
+from benefits_core import (
+    OPENING_BALANCE,
+    BenefitsError,
+    GetUser,
+    InvalidUserIdError,
+    ListProducts,
+    PlaceOrder,
+    Store,
+)
+from benefits_http import wire
+from benefits_http.errors import (
+    INVALID_REQUEST,
+    OK,
+    TOO_LARGE,
+    UNAVAILABLE,
+    UNFORESEEN,
+    UNSUPPORTED_MEDIA_TYPE,
+    Answer,
+    answer_to,
+)
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+_log = logging.getLogger(__name__)
+
+
+class _UserPath(BaseConverter):
+    """A user name in a path. It may hold single slashes, and a line feed, which Flask's ``path`` does not match."""
+
+    part_isolating = False
+    regex = "(?:[^/]+(?:/[^/]+)*)?"
+
+
+class RefusedRequestError(Exception):
+    """A request that is answered before the core is asked."""
+
+    def __init__(self, answer: Answer, detail: str | None = None) -> None:
+        super().__init__(answer.code)
+        self.answer = answer
+        self.detail = detail
+
+
+def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALANCE) -> Blueprint:
+    """Return the blueprint. Mount it as often as you like: ``app.register_blueprint(blueprint, url_prefix="/api")``.
+
+    It refuses and fails in JSON by itself; unknown paths and wrong methods are the application's to answer.
+
+    :param store: where users, products and orders are kept.
+    :param opening_balance: what a new user may spend, in money.
+    """
+    blueprint = Blueprint("benefits", __name__)
+    blueprint.record(_add_converter)
+    get_user = GetUser(store, opening_balance)
+    list_products = ListProducts(store)
+    place_order = PlaceOrder(store, opening_balance)
+
+    # Flask would answer a doubled slash with a redirect, and a redirect turns a POST into a GET.
+    get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
+    post = partial(blueprint.route, methods=["POST"], merge_slashes=False)
+
+    @get("/users")
+    @get("/users/<benefits_user:name>")
+    def user(name: str = "") -> Response:
+        _refuse_undecodable_path()
+        response = _json(wire.user_body(get_user(name)))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @get("/products")
+    def products() -> Response:
+        return _json(wire.products_body(list_products()))
+
+    @post("/orders")
+    def orders() -> Response:
+        draft = wire.read_order(_json_request_body())
+        response = _json(wire.order_body(place_order(draft.user_id, draft.items)))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @get("/healthz")
+    def healthz() -> Response:
+        store.ping()
+        return _json(b'{"status":"ok"}')
+
+    blueprint.before_request(_refuse_leading_slashes)
+    blueprint.register_error_handler(BenefitsError, _core_error)
+    blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
+    blueprint.register_error_handler(RefusedRequestError, _refused_request)
+    return blueprint
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["benefits_user"] = _UserPath
+
+
+def _json(body: bytes, answer: Answer = OK) -> Response:
+    return Response(body, answer.status, answer.headers, mimetype="application/json")
+
+
+def error_response(answer: Answer, detail: str | None = None) -> Response:
+    """Return an error as the wire format has it. Errors are never cached."""
+    response = _json(wire.error_body(answer.code, detail), answer)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def unforeseen_error(error: Exception) -> Response:
+    """Answer an error nobody foresaw: its cause goes to the log, under an id, and never to the client."""
+    _log.error("request %s failed: %s %s", token_hex(8), request.method, request.path, exc_info=error)
+    return error_response(UNFORESEEN)
+
+
+def _core_error(error: BenefitsError) -> Response:
+    answer = answer_to(error)
+    if answer is UNFORESEEN:
+        return unforeseen_error(error)
+    if answer is UNAVAILABLE:
+        _log.warning("storage unavailable: %s", error)
+    return error_response(answer)
+
+
+def _invalid_request(error: wire.InvalidRequestError) -> Response:
+    return error_response(INVALID_REQUEST, str(error))
+
+
+def _refused_request(error: RefusedRequestError) -> Response:
+    return error_response(error.answer, error.detail)
+
+
+def _refuse_leading_slashes() -> None:
+    # Werkzeug ignores them when it looks for the rule.
+    if request.environ["PATH_INFO"].startswith("//"):
+        raise NotFound
+
+
+def _refuse_undecodable_path() -> None:
+    # WSGI hands the path's bytes over as if they were Latin-1; Flask has put U+FFFD where they are not UTF-8.
+    path = request.environ["PATH_INFO"].encode("latin-1")
+    try:
+        path.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidUserIdError("user_id", path, "UTF-8") from error
+
+
+def _json_request_body() -> bytes:
+    too_large = RefusedRequestError(TOO_LARGE, f"The limit is {MAX_BODY_BYTES} bytes.")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise too_large
+    # Not by Flask's own limit: it cuts a chunked body there instead of refusing it.
+    body = b""
+    while chunk := request.stream.read(MAX_BODY_BYTES + 1 - len(body)):
+        body += chunk
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large
+    if request.mimetype != "application/json":
+        raise RefusedRequestError(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
+    return body

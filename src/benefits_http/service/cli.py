@@ -1,0 +1,179 @@
+"""The ``benefits`` command: every mistake of its user is one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import re
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import click
+
+from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, StorageUnavailableError
+from benefits_core.values import money
+from benefits_http.app import DEVELOPMENT_ORIGINS
+from benefits_http.service import server
+from benefits_http.service.composition import open_store
+from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
+from benefits_http.wire import InvalidRequestError, read_catalogue
+
+
+class Failure(click.ClickException):
+    """Something that the user of the command has to know and can mend."""
+
+    exit_code = 2
+
+
+def run() -> None:
+    """Run the command line."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"benefits: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except StorageUnavailableError as error:
+        click.echo(f"benefits: {error}", err=True)
+        sys.exit(Failure.exit_code)
+    except click.Abort:
+        sys.exit(130)  # as shells say that Ctrl-C ended it
+
+
+def _amount(_: click.Context, __: click.Parameter, value: str) -> Decimal:
+    try:
+        return money(Decimal(value), "an amount")
+    except InvalidOperation as error:
+        raise click.BadParameter(f"{value!r} is not a number.") from error
+    except InvalidValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        # Nothing that flask-cors could take for a regular expression.
+        if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", value):
+            raise click.BadParameter(
+                f"{value!r} is not an origin such as https://benefits.example.com, nor *."
+            )
+    return values
+
+
+database_option = click.option(
+    "--database",
+    default=DATABASE,
+    show_default=True,
+    envvar="BENEFITS_DATABASE",
+    show_envvar=True,
+    metavar="FILE",
+    help="The SQLite file; created as needed.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="benefits", prog_name="benefits")
+def cli() -> None:
+    """Employee benefits: employees see what is on offer, see their balance, and order."""
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--if-empty", is_flag=True, help="Do nothing if the catalogue has products already.")
+@database_option
+def seed(file: Path, *, if_empty: bool, database: str) -> None:
+    """Load or update the catalogue from FILE, which is JSON like the answer of GET /api/products.
+
+    The catalogue takes the order of the file. No product is ever removed. A bad file changes nothing.
+    """
+    try:
+        products = read_catalogue(file.read_bytes())
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+    except InvalidRequestError as error:
+        raise Failure(f"{file}: {error}") from error
+    with open_store(database) as store:
+        if if_empty and store.products.list_all():
+            click.echo(f"{database} has a catalogue already.")
+            return
+        OfferProducts(store)(products)
+    click.echo(f"{database} offers the {len(products)} products of {file}.")
+
+
+@cli.command()
+@click.option(
+    "--host",
+    default=HOST,
+    show_default=True,
+    envvar="BENEFITS_HOST",
+    show_envvar=True,
+    help="The address to listen at.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=PORT,
+    show_default=True,
+    envvar="BENEFITS_PORT",
+    show_envvar=True,
+    help="The port to listen at.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=default_workers,
+    show_default="one a processor, at most 4",
+    envvar="BENEFITS_WORKERS",
+    show_envvar=True,
+    help="How many processes answer.",
+)
+@click.option(
+    "--opening-balance",
+    callback=_amount,
+    default=str(OPENING_BALANCE),
+    show_default=True,
+    envvar="BENEFITS_OPENING_BALANCE",
+    show_envvar=True,
+    metavar="AMOUNT",
+    help="What a new user may spend.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    callback=_origins,
+    multiple=True,
+    default=DEVELOPMENT_ORIGINS,
+    show_default=True,
+    envvar="BENEFITS_CORS_ORIGIN",
+    show_envvar=True,
+    metavar="ORIGIN",
+    help="An origin whose pages may call the API; repeatable, in the environment separated by spaces.",
+)
+@database_option
+def serve(  # noqa: PLR0913 - an argument for each setting
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    opening_balance: Decimal,
+    cors_origins: tuple[str, ...],
+    database: str,
+) -> None:
+    """Serve the API until SIGTERM or Ctrl-C."""
+    settings = Settings(
+        database=database,
+        host=host,
+        port=port,
+        workers=workers,
+        opening_balance=opening_balance,
+        cors_origins=cors_origins,
+    )
+    try:
+        in_use = server.address_in_use(host, port)
+    except OSError as error:
+        raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
+    if in_use:
+        raise Failure(f"port {port} of {host} is in use already; choose another with --port")
+    open_store(database).close()  # a file that can't be used is said here, once, and not by every worker
+    click.echo(f"Serving {database} at http://{host}:{port} with {workers} workers; Ctrl-C stops.")
+    server.serve(settings)

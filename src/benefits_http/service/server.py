@@ -1,0 +1,60 @@
+"""The production web server: Granian, several worker processes, each with threads of its own."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from functools import partial
+from typing import Final
+
+from flask import Flask
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server
+
+from benefits_http.service.composition import build_app
+from benefits_http.service.settings import Settings
+
+# An order waits its turn on a thread; more threads than this only make readers slower.
+THREADS_PER_WORKER: Final = 32
+
+# How long requests in flight may take once the service was told to stop, in seconds.
+GRACE: Final = 8
+
+
+def address_in_use(host: str, port: int) -> bool:
+    """Tell whether somebody listens there already. Granian shares ports between processes and wouldn't notice.
+
+    :raises OSError: nobody can listen there at all, because there is no such host, say.
+    """
+    [family, kind, protocol, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return True
+            raise
+    return False
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
+    Server(
+        "benefits",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.WSGI,
+        workers=settings.workers,
+        blocking_threads=THREADS_PER_WORKER,
+        http1_settings=HTTP1Settings(),
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=GRACE,
+    ).serve(target_loader=partial(_load, settings), wrap_loader=False)
+
+
+def _load(settings: Settings) -> Flask:
+    return build_app(settings)

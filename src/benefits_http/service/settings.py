@@ -1,0 +1,37 @@
+"""What whoever runs the service can decide."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from typing import Final
+
+import attrs
+
+from benefits_core import OPENING_BALANCE
+from benefits_http.app import DEVELOPMENT_ORIGINS
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 4000
+DATABASE: Final = "benefits.db"
+
+
+def default_workers() -> int:
+    """Return how many worker processes suit this machine: one for each processor this process may use, up to four.
+
+    Orders take turns anyway, so more workers help readers only.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 4)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How to serve. Each is an option of ``benefits serve`` and an environment variable ``BENEFITS_...``."""
+
+    database: str = DATABASE
+    host: str = HOST
+    port: int = PORT
+    workers: int = attrs.field(factory=default_workers)
+    opening_balance: Decimal = OPENING_BALANCE
+    cors_origins: tuple[str, ...] = DEVELOPMENT_ORIGINS

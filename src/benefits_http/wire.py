@@ -1,0 +1,170 @@
+"""The wire format: what bodies look like, strictly decoded and exactly encoded. It knows JSON, but no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from benefits_core import InvalidValueError, Order, Product, User
+
+MAX_ITEMS: Final = 100
+"""How many items an order may list, repeats counted."""
+
+_Shape = TypeVar("_Shape")
+
+
+class InvalidRequestError(Exception):
+    """A body that can't be understood; the message names the field."""
+
+
+class OrderDraft(msgspec.Struct):
+    """What somebody wants to order."""
+
+    items: Annotated[list[str], msgspec.Meta(max_length=MAX_ITEMS)]
+    user_id: str
+
+
+class OrderRequest(msgspec.Struct):
+    """The body of ``POST /orders``."""
+
+    order: OrderDraft
+
+
+class UserData(msgspec.Struct):
+    """What is known of a user."""
+
+    balance: int | Decimal
+    product_ids: tuple[str, ...]
+
+
+class UserBody(msgspec.Struct):
+    """A user."""
+
+    user_id: str
+    data: UserData
+
+
+class UserResponse(msgspec.Struct):
+    """The answer to ``GET /users/:user_id``."""
+
+    user: UserBody
+
+
+class ProductBody(msgspec.Struct):
+    """A product."""
+
+    id: str
+    name: str
+    price: int | Decimal
+
+
+class ProductList(msgspec.Struct):
+    """The answer to ``GET /products``, and a catalogue file."""
+
+    products: list[ProductBody]
+
+
+class OrderData(msgspec.Struct):
+    """What was ordered, and what it cost."""
+
+    items: tuple[str, ...]
+    total: int | Decimal
+
+
+class OrderBody(msgspec.Struct):
+    """An order."""
+
+    order_id: str
+    data: OrderData
+
+
+class OrderResponse(msgspec.Struct):
+    """The answer to ``POST /orders``."""
+
+    order: OrderBody
+
+
+class ErrorResponse(msgspec.Struct, omit_defaults=True):
+    """Every answer that isn't a success: a stable code for programs, and perhaps a detail for people."""
+
+    error: str
+    detail: str | None = None
+
+
+encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+# Into plain values first, and those into the types: only so the last of a key given twice counts, and text that is not
+# UTF-8 is refused wherever it stands. A number too large for a float becomes one all the same, and then no id.
+_decode_request: Final = msgspec.json.Decoder(float_hook=float).decode
+_decode_catalogue: Final = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def _shaped(plain: object, shape: type[_Shape]) -> _Shape:
+    # Decimals are declared as known, so that a price in quotes is no price.
+    return msgspec.convert(plain, shape, builtin_types=(Decimal,))
+
+
+def _number(amount: Decimal) -> int | Decimal:
+    whole = int(amount)
+    return whole if whole == amount else amount.normalize()
+
+
+def read_order(body: bytes) -> OrderDraft:
+    """Decode an order.
+
+    :raises InvalidRequestError: it can't be understood.
+    """
+    try:
+        return _shaped(_decode_request(body), OrderRequest).order
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(str(error)) from error
+    except RecursionError as error:
+        raise InvalidRequestError("JSON is nested too deeply") from error
+
+
+def read_catalogue(body: bytes) -> list[Product]:
+    """Decode a catalogue file.
+
+    :raises InvalidRequestError: it can't be understood, or an entry is no product; the message says which.
+    """
+    try:
+        entries = _shaped(_decode_catalogue(body), ProductList).products
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(str(error)) from error
+    products: dict[str, Product] = {}
+    for index, entry in enumerate(entries):
+        try:
+            product = Product(entry.id, entry.name, Decimal(entry.price))
+        except InvalidValueError as error:
+            raise InvalidRequestError(f"{error} - at `$.products[{index}]`") from error
+        if product.product_id in products:
+            raise InvalidRequestError(
+                f"The id {product.product_id!r} is there twice - at `$.products[{index}]`"
+            )
+        products[product.product_id] = product
+    return list(products.values())
+
+
+def user_body(user: User) -> bytes:
+    """Encode a user."""
+    data = UserData(_number(user.balance), user.product_ids)
+    return encode(UserResponse(UserBody(user.user_id, data)))
+
+
+def products_body(products: Iterable[Product]) -> bytes:
+    """Encode the catalogue."""
+    bodies = [ProductBody(product.product_id, product.name, _number(product.price)) for product in products]
+    return encode(ProductList(bodies))
+
+
+def order_body(order: Order) -> bytes:
+    """Encode an order."""
+    return encode(OrderResponse(OrderBody(order.order_id, OrderData(order.items, _number(order.total)))))
+
+
+def error_body(code: str, detail: str | None = None) -> bytes:
+    """Encode an error."""
+    return encode(ErrorResponse(code, detail))
