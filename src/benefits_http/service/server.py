@@ -50,7 +50,7 @@ def serve(settings: Settings) -> None:
         workers=settings.workers,
         blocking_threads=THREADS_PER_WORKER,
         http1_settings=HTTP1Settings(),
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
     ).serve(target_loader=partial(_load, settings), wrap_loader=False)

@@ -1,0 +1,25 @@
+"""Fixtures that run a test over every store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benefits_core import Store
+from contract.stores import STORES, StoreKind
+
+
+@pytest.fixture(params=STORES, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> StoreKind:
+    """Return each kind of store in turn."""
+    found: StoreKind = request.param
+    return found
+
+
+@pytest.fixture
+def store(kind: StoreKind, tmp_path: Path) -> Iterator[Store]:
+    """Return an empty store of each kind."""
+    with kind.open(tmp_path) as opened:
+        yield opened
