@@ -11,11 +11,15 @@ import attrs
 from benefits_core.errors import InvalidValueError
 from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket
 from benefits_core.ports import Store
-from benefits_core.values import normal_user_id
+from benefits_core.values import money, normal_user_id
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _opening_balance(value: Decimal) -> Decimal:
+    return money(value, "opening_balance")
 
 
 @attrs.frozen
@@ -27,7 +31,7 @@ class GetUser:
     """
 
     store: Store
-    opening_balance: Decimal = OPENING_BALANCE
+    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=_opening_balance)
 
     def __call__(self, user_id: str) -> User:
         """Return the user.
@@ -96,7 +100,7 @@ class PlaceOrder:
     """
 
     store: Store
-    opening_balance: Decimal = OPENING_BALANCE
+    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=_opening_balance)
     now: Callable[[], datetime] = _now
 
     def __call__(self, user_id: str, items: Iterable[str]) -> Order:
@@ -121,8 +125,8 @@ class PlaceOrder:
 
 
 def _ids(items: Iterable[str]) -> tuple[str, ...]:
-    # A lone string is an iterable of its letters; taking it for a list of ids would only confuse its sender.
-    ids = (items,) if isinstance(items, str) else tuple(items)
-    if isinstance(items, str) or not all(isinstance(item, str) for item in ids):
-        raise InvalidValueError("items", items, "a collection of strings")
-    return ids
+    if isinstance(items, Iterable) and not isinstance(items, str):  # a string is an iterable of its letters
+        ids = tuple(items)
+        if all(isinstance(item, str) for item in ids):
+            return ids
+    raise InvalidValueError("items", items, "a collection of strings")

@@ -97,9 +97,10 @@ def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
 
     :raises InvalidValueError: it is not so.
     """
-    held = tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
-    if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
-        return held
+    if isinstance(values, Iterable) and not isinstance(values, str):  # a string is a sequence of its letters
+        held = tuple(values)
+        if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
+            return held
     raise InvalidValueError(field, values, f"a sequence of distinct {kind.__name__}s")
 
 
@@ -108,6 +109,9 @@ def utc(value: datetime, field: str) -> datetime:
 
     :raises InvalidValueError: it is not aware of its timezone.
     """
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC)
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:  # at the very ends of the calendar
+            pass
     raise InvalidValueError(field, value, "a timezone-aware datetime")

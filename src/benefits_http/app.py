@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_cors import CORS
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from benefits_core import OPENING_BALANCE, Store
 from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
@@ -38,7 +38,9 @@ def create_app(
     """
     app = Flask(__name__, static_folder=None)
     app.response_class = _Response
+    app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
     blueprint = benefits_blueprint(store, opening_balance=opening_balance)
+    app.before_request(_refuse_leading_slashes)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")
     app.register_error_handler(HTTPException, _http_error)
@@ -51,6 +53,12 @@ def create_app(
         send_wildcard=True,
     )
     return app
+
+
+def _refuse_leading_slashes() -> None:
+    # Werkzeug ignores them when it looks for the rule.
+    if request.environ["PATH_INFO"].startswith("//"):
+        raise NotFound
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -10,7 +10,6 @@ from typing import Final
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import NotFound
 from werkzeug.routing import BaseConverter
 
 from benefits_core import (
@@ -97,7 +96,6 @@ def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALAN
         store.ping()
         return _json(b'{"status":"ok"}')
 
-    blueprint.before_request(_refuse_leading_slashes)
     blueprint.register_error_handler(BenefitsError, _core_error)
     blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
     blueprint.register_error_handler(RefusedRequestError, _refused_request)
@@ -140,12 +138,6 @@ def _invalid_request(error: wire.InvalidRequestError) -> Response:
 
 def _refused_request(error: RefusedRequestError) -> Response:
     return error_response(error.answer, error.detail)
-
-
-def _refuse_leading_slashes() -> None:
-    # Werkzeug ignores them when it looks for the rule.
-    if request.environ["PATH_INFO"].startswith("//"):
-        raise NotFound
 
 
 def _refuse_undecodable_path() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal, InvalidOperation
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -96,6 +96,9 @@ class ErrorResponse(msgspec.Struct, omit_defaults=True):
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
+# Digits for any amount of money, whatever the program that embeds us does with its own decimal context.
+_ANY_AMOUNT: Final = Context(prec=28)
+
 # Into plain values first, and those into the types: only so the last of a key given twice counts, and text that is not
 # UTF-8 is refused wherever it stands. A number too large for a float becomes one all the same, and then no id.
 _decode_request: Final = msgspec.json.Decoder(float_hook=float).decode
@@ -109,7 +112,7 @@ def _shaped(plain: object, shape: type[_Shape]) -> _Shape:
 
 def _number(amount: Decimal) -> int | Decimal:
     whole = int(amount)
-    return whole if whole == amount else amount.normalize()
+    return whole if whole == amount else amount.normalize(_ANY_AMOUNT)
 
 
 def read_order(body: bytes) -> OrderDraft:
@@ -132,6 +135,8 @@ def read_catalogue(body: bytes) -> list[Product]:
     """
     try:
         entries = _shaped(_decode_catalogue(body), ProductList).products
+    except InvalidOperation as error:
+        raise InvalidRequestError("A number is out of range") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(str(error)) from error
     products: dict[str, Product] = {}

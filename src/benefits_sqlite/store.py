@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from os import PathLike, fspath
 from threading import Lock, get_ident
 from typing import Any, Final, Self
@@ -92,12 +92,9 @@ class SqliteStore:
         self.products = SqliteProductReader(self._read)
         self.orders = SqliteOrderReader(self._read)
         try:
+            self._enter_write_ahead_logging()
+            self._migrate()
             self._writer = self._connect()
-            try:
-                self._prepare(self._writer)
-            except BaseException:
-                self._writer.close()
-                raise
         except sqlite3.DatabaseError as error:
             raise StorageUnavailableError(f"{self.path}: {error}") from error
 
@@ -106,36 +103,56 @@ class SqliteStore:
         connection = sqlite3.connect(
             self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
-        db = Database(connection, execute_plugins=False)
-        db.execute("PRAGMA foreign_keys = ON")
-        db.execute("PRAGMA synchronous = FULL")  # a commit has reached the disk before it is told
+        try:
+            db = Database(connection, execute_plugins=False)
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA synchronous = FULL")  # a commit has reached the disk before it is told
+        except BaseException:
+            connection.close()
+            raise
         return db
 
-    def _prepare(self, db: Database) -> None:
+    def _migrate(self) -> None:
+        with closing(self._connect()) as db:
+            if migrations.pending(db):
+                # The lock first: of several processes that start at once, one migrates and the others find it done.
+                db.execute("BEGIN IMMEDIATE")
+                with db.conn:
+                    migrations.apply(db)
+
+    def _enter_write_ahead_logging(self) -> None:
+        # Of two processes that change the mode at once, one may be told at once that the file is locked, whatever
+        # timeout was set. So this waits by itself.
         deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                db.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                # Unlike everything else, changing the mode does not wait for another process that does the same.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        if migrations.pending(db):
-            # The lock first: of several processes that start at once, one migrates and the others find it done.
-            db.execute("BEGIN IMMEDIATE")
-            with db.conn:
-                migrations.apply(db)
+        with closing(sqlite3.connect(self.path, timeout=0)) as connection:
+            while True:
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.OperationalError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            db = self._idle_readers.pop() if self._idle_readers else self._connect()
-            rows = db.execute(sql, parameters).fetchall()
+            db = self._idle_reader()
+            try:
+                rows = db.execute(sql, parameters).fetchall()
+            except BaseException:
+                db.close()
+                raise
         except sqlite3.DatabaseError as error:
             raise _core_error(error) from error
         self._idle_readers.append(db)
         return rows
+
+    def _idle_reader(self) -> Database:
+        try:
+            return self._idle_readers.pop()
+        except IndexError:
+            return self._connect()
 
     @contextmanager
     def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:

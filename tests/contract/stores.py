@@ -41,3 +41,5 @@ STORES = [
     StoreKind("memory", _memory, lasting=False),
     StoreKind("sqlite", _sqlite, lasting=True),
 ]
+
+LASTING = [kind for kind in STORES if kind.lasting]

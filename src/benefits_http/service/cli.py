@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, StorageUnavailableError
-from benefits_core.values import money
+from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS
 from benefits_http.service import server
 from benefits_http.service.composition import open_store
@@ -27,7 +27,7 @@ class Failure(click.ClickException):
 def run() -> None:
     """Run the command line."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        sys.exit(cli.main(prog_name="benefits", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -43,11 +43,9 @@ def run() -> None:
 
 def _amount(_: click.Context, __: click.Parameter, value: str) -> Decimal:
     try:
-        return money(Decimal(value), "an amount")
-    except InvalidOperation as error:
-        raise click.BadParameter(f"{value!r} is not a number.") from error
-    except InvalidValueError as error:
-        raise click.BadParameter(f"{error}.") from error
+        return money(Decimal(value))
+    except (InvalidOperation, InvalidValueError) as error:
+        raise click.BadParameter(f"{value!r} is not an amount of 0 to {MAX_MONEY:,}, to the cent.") from error
 
 
 def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,20 +158,20 @@ def serve(  # noqa: PLR0913 - an argument for each setting
     database: str,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
-    settings = Settings(
-        database=database,
-        host=host,
-        port=port,
-        workers=workers,
-        opening_balance=opening_balance,
-        cors_origins=cors_origins,
-    )
     try:
-        in_use = server.address_in_use(host, port)
+        address = server.resolve(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    if in_use:
-        raise Failure(f"port {port} of {host} is in use already; choose another with --port")
     open_store(database).close()  # a file that can't be used is said here, once, and not by every worker
-    click.echo(f"Serving {database} at http://{host}:{port} with {workers} workers; Ctrl-C stops.")
-    server.serve(settings)
+    shown = f"[{address}]" if ":" in address else address
+    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} workers; Ctrl-C stops.")
+    server.serve(
+        Settings(
+            database=database,
+            host=address,
+            port=port,
+            workers=workers,
+            opening_balance=opening_balance,
+            cors_origins=cors_origins,
+        )
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import multiprocessing
 import socket
 from functools import partial
 from typing import Final
@@ -23,25 +23,24 @@ THREADS_PER_WORKER: Final = 32
 GRACE: Final = 8
 
 
-def address_in_use(host: str, port: int) -> bool:
-    """Tell whether somebody listens there already. Granian shares ports between processes and wouldn't notice.
+def resolve(host: str, port: int) -> str:
+    """Return the IP address to listen at, which is what Granian wants.
 
-    :raises OSError: nobody can listen there at all, because there is no such host, say.
+    It also finds out that the port is taken, which Granian wouldn't: it shares ports between processes.
+
+    :raises OSError: nobody can listen there; the reason is its ``strerror``.
     """
     [family, kind, protocol, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return True
-            raise
-    return False
+        probe.bind(address)
+    return str(address[0])
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
+    # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
+    multiprocessing.set_start_method("spawn")
     Server(
         "benefits",
         address=settings.host,

@@ -1,0 +1,246 @@
+"""One random story, told to a plain model, to every store, and to the HTTP API over every store; all must agree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from decimal import Decimal
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Protocol
+
+import attrs
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from benefits_core import (
+    GetUser,
+    InsufficientBalanceError,
+    ListProducts,
+    OfferProducts,
+    OrderRefusedError,
+    PlaceOrder,
+    Product,
+    ProductsAlreadyPurchasedError,
+    ProductsNotFoundError,
+    Store,
+)
+from benefits_http import create_app
+from contract.stores import STORES, StoreKind
+
+CODES: dict[type[OrderRefusedError], str] = {
+    ProductsNotFoundError: "products_not_found",
+    ProductsAlreadyPurchasedError: "products_already_purchased",
+    InsufficientBalanceError: "insufficient_balance",
+}
+
+# Few names and ids, so that stories meet themselves; two spellings of one name; prices around what 500 can buy.
+user_ids = st.sampled_from(["jo", "Jo", " José ", "Jose\u0301", "a/b", "\U0001f469\u200d\U0001f680"])
+product_ids = st.sampled_from(["a", "b", "c", "d", "E", "é"])
+cents = st.sampled_from([0, 1, 1999, 12500, 25000, 49999, 50000, 50001, 999_999_999_999])
+catalogues = st.lists(st.tuples(product_ids, cents), max_size=4, unique_by=lambda entry: entry[0])
+baskets = st.lists(product_ids | st.sampled_from(["", "unknown"]), max_size=4)
+
+
+@attrs.define
+class Account:
+    """A user in the plain model; money in cents."""
+
+    balance: int = 50_000
+    owned: list[str] = attrs.field(factory=list)
+
+
+class Plain:
+    """The rules once more, as plainly as can be: integers and lists, no classes of ours."""
+
+    def __init__(self) -> None:
+        self.prices: dict[str, int] = {}
+        self.accounts: dict[str, Account] = {}
+
+    def offer(self, entries: Sequence[tuple[str, int]]) -> None:
+        rest = {key: price for key, price in self.prices.items() if key not in dict(entries)}
+        self.prices = {**dict(entries), **rest}
+
+    def user(self, name: str) -> tuple[int, list[str]]:
+        account = self.accounts.setdefault(normal(name), Account())
+        return account.balance, account.owned
+
+    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
+        account = self.accounts.get(normal(name), Account())
+        wanted = list(dict.fromkeys(items))
+        if not wanted or not set(wanted) <= self.prices.keys():
+            return "products_not_found"
+        if set(wanted) & set(account.owned):
+            return "products_already_purchased"
+        total = sum(self.prices[item] for item in wanted)
+        if total > account.balance:
+            return "insufficient_balance"
+        account.balance -= total
+        account.owned += wanted
+        self.accounts[normal(name)] = account
+        return wanted, total
+
+
+def normal(name: str) -> str:
+    """Return a name of this story in its one spelling."""
+    return name.strip().replace("e\u0301", "é")
+
+
+class Teller(Protocol):
+    """Somebody to tell the story to, in cents and plain lists."""
+
+    def offer(self, entries: Sequence[tuple[str, int]]) -> None: ...
+
+    def products(self) -> list[tuple[str, int]]: ...
+
+    def user(self, name: str) -> tuple[int, list[str]]: ...
+
+    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]: ...
+
+
+def offer(store: Store, entries: Sequence[tuple[str, int]]) -> None:
+    """Put products on offer."""
+    OfferProducts(store)([Product(key, key.upper(), Decimal(price).scaleb(-2)) for key, price in entries])
+
+
+@attrs.frozen
+class Direct:
+    """A Python program that uses a store through the use cases."""
+
+    store: Store
+
+    def offer(self, entries: Sequence[tuple[str, int]]) -> None:
+        offer(self.store, entries)
+
+    def products(self) -> list[tuple[str, int]]:
+        return [(product.product_id, in_cents(product.price)) for product in ListProducts(self.store)()]
+
+    def user(self, name: str) -> tuple[int, list[str]]:
+        user = GetUser(self.store)(name)
+        orders = self.store.orders.of_user(user.user_id)
+        assert user.opening_balance == user.balance + sum(order.total for order in orders)
+        assert [item for order in orders for item in order.items] == list(user.product_ids)
+        return in_cents(user.balance), list(user.product_ids)
+
+    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
+        try:
+            order = PlaceOrder(self.store)(name, items)
+        except OrderRefusedError as refusal:
+            return CODES[type(refusal)]
+        assert self.store.orders.get(order.order_id) == order
+        return list(order.items), in_cents(order.total)
+
+
+class OverHttp:
+    """A client of the HTTP API over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.client: FlaskClient = create_app(store).test_client()
+
+    def offer(self, entries: Sequence[tuple[str, int]]) -> None:
+        offer(self.store, entries)
+
+    def products(self) -> list[tuple[str, int]]:
+        answer = decoded(self.client.get("/products").data)
+        return [(product["id"], in_cents(product["price"])) for product in answer["products"]]
+
+    def user(self, name: str) -> tuple[int, list[str]]:
+        user = decoded(self.client.get(f"/api/users/{name}").data)["user"]
+        assert user["user_id"] == normal(name)
+        return in_cents(user["data"]["balance"]), user["data"]["product_ids"]
+
+    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
+        response = self.client.post("/orders", json={"order": {"items": items, "user_id": name}})
+        answer = decoded(response.data)
+        if response.status_code != 200:
+            assert response.status_code == 400
+            return str(answer["error"])
+        data = answer["order"]["data"]
+        return data["items"], in_cents(data["total"])
+
+
+def decoded(body: bytes) -> Any:
+    """Decode JSON, its numbers exactly."""
+    return json.loads(body, parse_float=Decimal, parse_int=Decimal)
+
+
+def in_cents(amount: Decimal) -> int:
+    """Return money in cents."""
+    return int(amount.scaleb(2))
+
+
+class Story(RuleBasedStateMachine):
+    """The story. What it says of a user is compared when it is told, and all of it again after each restart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = Plain()
+        self.folder = Path(mkdtemp())
+        self.opened = ExitStack()
+        self.stores: dict[tuple[StoreKind, str], Store] = {}
+        self.tellers: list[Teller] = []
+
+    @initialize()
+    def open(self) -> None:
+        self.open_stores(STORES)
+
+    def open_stores(self, kinds: Sequence[StoreKind]) -> None:
+        for kind in kinds:
+            for way in ("direct", "http"):
+                folder = self.folder / kind.name / way
+                folder.mkdir(parents=True, exist_ok=True)
+                self.stores[kind, way] = self.opened.enter_context(kind.open(folder))
+        self.tellers = [
+            Direct(store) if way == "direct" else OverHttp(store) for (_, way), store in self.stores.items()
+        ]
+
+    @rule()
+    def restart(self) -> None:
+        self.opened.close()
+        self.open_stores([kind for kind in STORES if kind.lasting])
+        for name in self.plain.accounts:
+            self.look(name)
+
+    @rule(entries=catalogues)
+    def offer(self, entries: list[tuple[str, int]]) -> None:
+        self.plain.offer(entries)
+        for teller in self.tellers:
+            teller.offer(entries)
+
+    @rule(name=user_ids)
+    def look(self, name: str) -> None:
+        assert [teller.user(name) for teller in self.tellers] == [self.plain.user(name)] * len(self.tellers)
+
+    @rule(name=user_ids, items=baskets)
+    def order(self, name: str, items: list[str]) -> None:
+        expected = self.plain.order(name, items)
+        assert [teller.order(name, items) for teller in self.tellers] == [expected] * len(self.tellers)
+
+    @invariant()
+    def nobody_is_created_unseen(self) -> None:
+        known = {name: name in self.plain.accounts for name in ("jo", "Jo", "José", "a/b")}
+        for store in self.stores.values():
+            assert {name: store.users.get(name) is not None for name in known} == known
+
+    @invariant()
+    def the_catalogue_is_the_same(self) -> None:
+        for teller in self.tellers:
+            assert teller.products() == list(self.plain.prices.items())
+
+    def teardown(self) -> None:
+        self.opened.close()
+        shutil.rmtree(self.folder)
+
+
+TestStory = Story.TestCase
+TestStory.settings = settings(
+    max_examples=60,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,343 @@
+"""The blueprint as a guest: mounted at a prefix in a plain Flask application, which has its own settings and errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from benefits_core import (
+    InconsistentChangeError,
+    MemoryStore,
+    OfferProducts,
+    Product,
+    StorageUnavailableError,
+)
+from benefits_http import benefits_blueprint
+from benefits_http.blueprint import MAX_BODY_BYTES
+
+ORDER = b'{"order":{"items":["netflix"],"user_id":"johndoe"}}'
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    """Return a store with two products."""
+    store = MemoryStore()
+    OfferProducts(store)(
+        [Product("netflix", "Netflix", Decimal("75.99")), Product("bike", "Bike", Decimal("500.01"))]
+    )
+    return store
+
+
+@pytest.fixture
+def client(store: MemoryStore) -> FlaskClient:
+    """Return a client of somebody else's application."""
+    return _application(store).test_client()
+
+
+def _application(store: MemoryStore) -> Flask:
+    application = Flask("somebody_elses")
+    application.register_blueprint(benefits_blueprint(store), url_prefix="/perks/v1")
+
+    @application.get("/")
+    def home() -> str:
+        return "Welcome"
+
+    return application
+
+
+def _ask(client: FlaskClient, path: str, method: str = "GET", **options: Any) -> TestResponse:
+    # The path as a server hands it over, decoded, its bytes as Latin-1: the client would tidy some of these up.
+    decoded = f"/perks/v1{path}" if not path.startswith("//") else path
+    return client.open(
+        method=method, environ_overrides={"PATH_INFO": decoded.encode().decode("latin-1")}, **options
+    )
+
+
+def _post(client: FlaskClient, body: bytes, content_type: str | None = "application/json") -> TestResponse:
+    return _ask(client, "/orders", "POST", data=body, content_type=content_type)
+
+
+def _refusal(response: TestResponse) -> tuple[int, str]:
+    assert response.mimetype == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    return response.status_code, response.json["error"] if response.json else ""
+
+
+def test_the_three_endpoints_answer_under_the_prefix(client: FlaskClient) -> None:
+    order = _ask(client, "/orders", "POST", data=ORDER, content_type="application/json;charset=UTF-8")
+    assert (order.status_code, order.data) == (
+        200,
+        b'{"order":{"order_id":"1","data":{"items":["netflix"],"total":75.99}}}',
+    )
+    user = _ask(client, "/users/johndoe")
+    assert user.data == b'{"user":{"user_id":"johndoe","data":{"balance":424.01,"product_ids":["netflix"]}}}'
+    assert user.headers["Cache-Control"] == "no-store"
+    products = _ask(client, "/products")
+    assert (products.data, products.mimetype) == (
+        b'{"products":[{"id":"netflix","name":"Netflix","price":75.99},{"id":"bike","name":"Bike","price":500.01}]}',
+        "application/json",
+    )
+    assert _ask(client, "/healthz").json == {"status": "ok"}
+
+
+def test_the_opening_balance_is_the_applications_to_choose(store: MemoryStore) -> None:
+    application = Flask("somebody_elses")
+    application.register_blueprint(benefits_blueprint(store, opening_balance=Decimal(7)))
+    client = application.test_client()
+    assert client.get("/users/johndoe").json["user"]["data"]["balance"] == 7  # type: ignore[index] # it is JSON
+    client.post("/orders", json={"order": {"items": ["netflix"], "user_id": "jane"}})
+    assert store.users.get("jane") is None
+
+
+def test_the_rest_of_the_application_is_left_alone(client: FlaskClient) -> None:
+    assert client.get("/").text == "Welcome"
+    assert client.get("/nowhere").mimetype == "text/html"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "//products"),
+        ("GET", "/products/"),
+        ("GET", "/products//"),
+        ("POST", "/orders/"),
+        ("GET", "/healthz/"),
+        ("GET", "/users//"),
+        ("GET", "/users//johndoe"),
+        ("GET", "/users/johndoe/"),
+        ("GET", "/users/john//doe"),
+        ("GET", "/users/a/b/"),
+    ],
+)
+def test_a_doubled_or_trailing_slash_is_not_found_and_never_redirected(
+    client: FlaskClient, store: MemoryStore, method: str, path: str
+) -> None:
+    response = _ask(client, path, method, data=ORDER, content_type="application/json")
+    assert response.status_code == 404
+    assert store.users.get("johndoe") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/perks//v1/products"),
+        ("GET", "/perks/v1//products"),
+        ("GET", "/perks/v1//users/johndoe"),
+        ("POST", "/perks//v1/orders"),
+        ("POST", "/perks/v1//orders"),
+    ],
+)
+def test_a_doubled_slash_around_the_prefix_is_not_found_either(
+    client: FlaskClient, method: str, path: str
+) -> None:
+    assert client.open(path, method=method, data=ORDER, content_type="application/json").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "user_id"),
+    [
+        ("/users/johndoe", "johndoe"),
+        ("/users/a/b/c", "a/b/c"),
+        ("/users/John Doe", "John Doe"),
+        ("/users/ Jose\u0301\u3000", "José"),
+        ("/users/👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("/users/%", "%"),
+        ("/users/%FF", "%FF"),
+        ("/users/\ufffd", "\ufffd"),
+        ("/users/orders", "orders"),
+        ("/users/..", ".."),
+        ("/users/<script>", "<script>"),
+    ],
+)
+def test_a_user_is_found_by_any_name_a_path_can_hold(client: FlaskClient, path: str, user_id: str) -> None:
+    response = _ask(client, path)
+    assert (response.status_code, response.json) == (
+        200,
+        {"user": {"user_id": user_id, "data": {"balance": 500, "product_ids": []}}},
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/users",
+        "/users/",
+        "/users/ ",
+        "/users/\n",
+        "/users/a\nb",
+        "/users/a/\nb",
+        "/users/a\x00",
+        "/users/" + "x" * 65,
+    ],
+)
+def test_a_name_nobody_can_have_is_refused_in_json(client: FlaskClient, path: str) -> None:
+    assert _refusal(_ask(client, path)) == (400, "invalid_user_id")
+
+
+@pytest.mark.parametrize("path", ["/users/%FF", "/users/jos%E9", "/users/%ED%A0%80", "/users/%FF/b"])
+def test_a_name_that_is_not_utf_8_is_refused_in_json(
+    client: FlaskClient, store: MemoryStore, path: str
+) -> None:
+    raw = path.replace("%E9", "\xe9").replace("%ED%A0%80", "\xed\xa0\x80").replace("%FF", "\xff")
+    response = client.get("/", environ_overrides={"PATH_INFO": f"/perks/v1{raw}"})
+    assert _refusal(response) == (400, "invalid_user_id")
+    assert store.users.get("\ufffd") is None
+
+
+def test_an_encoded_slash_is_a_slash(client: FlaskClient) -> None:
+    assert client.get("/perks/v1/users/a%2Fb").json["user"]["user_id"] == "a/b"  # type: ignore[index] # it is JSON
+
+
+def test_a_head_request_is_answered_as_a_get_without_the_body(
+    client: FlaskClient, store: MemoryStore
+) -> None:
+    response = _ask(client, "/users/johndoe", "HEAD")
+    assert (response.status_code, response.data) == (200, b"")
+    assert store.users.get("johndoe") is not None
+
+
+@pytest.mark.parametrize(
+    ("items", "code"),
+    [
+        (["yacht", "bike"], "products_not_found"),
+        ([], "products_not_found"),
+        (["netflix", "bike"], "products_already_purchased"),
+        (["bike"], "insufficient_balance"),
+    ],
+)
+def test_an_order_is_refused_with_its_reason_and_nothing_else(
+    client: FlaskClient, items: list[str], code: str
+) -> None:
+    assert _post(client, ORDER).status_code == 200
+    response = _post(client, json.dumps({"order": {"items": items, "user_id": "johndoe"}}).encode())
+    assert (response.status_code, response.data) == (
+        400,
+        json.dumps({"error": code}, separators=(",", ":")).encode(),
+    )
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+TOO_LARGE = b" " * (MAX_BODY_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        (TOO_LARGE, "text/plain", 413, "request_too_large"),
+        (TOO_LARGE, "application/json", 413, "request_too_large"),
+        (b"\xff", "text/plain", 415, "unsupported_media_type"),
+        (ORDER, None, 415, "unsupported_media_type"),
+        (ORDER, "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+        (ORDER, "application/json-patch+json", 415, "unsupported_media_type"),
+        (b"", "application/json", 400, "invalid_request"),
+        (b'{"order":{"items":[7],"user_id":""}}', "application/json", 400, "invalid_request"),
+        (b'{"order":{"items":["yacht"],"user_id":""}}', "application/json", 400, "invalid_user_id"),
+        (b'{"order":{"items":["yacht"],"user_id":"j"}}', "application/json", 400, "products_not_found"),
+    ],
+)
+def test_an_order_is_refused_for_the_first_thing_that_is_wrong_with_it(
+    client: FlaskClient, body: bytes, content_type: str | None, status: int, code: str
+) -> None:
+    assert _refusal(_post(client, body, content_type)) == (status, code)
+
+
+def test_a_request_that_cannot_be_understood_is_told_why(client: FlaskClient) -> None:
+    response = _post(client, b'{"order":{"items":[7],"user_id":"johndoe"}}')
+    assert response.json == {
+        "error": "invalid_request",
+        "detail": "Expected `str`, got `int` - at `$.order.items[0]`",
+    }
+
+
+def test_a_body_of_just_64_kib_is_read(client: FlaskClient) -> None:
+    assert _post(client, ORDER.ljust(MAX_BODY_BYTES)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413), (10**6, 413)]
+)
+def test_a_chunked_body_has_the_same_limit(client: FlaskClient, length: int, status: int) -> None:
+    response = client.post(
+        "/perks/v1/orders",
+        input_stream=io.BytesIO(ORDER.ljust(length)),
+        content_type="application/json",
+        environ_overrides={
+            "CONTENT_LENGTH": "",
+            "HTTP_TRANSFER_ENCODING": "chunked",
+            "wsgi.input_terminated": True,
+        },
+    )
+    assert response.status_code == status
+
+
+class EndlessBody(io.BytesIO):
+    """A body that would have to be waited for."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AssertionError(size)
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(client: FlaskClient) -> None:
+    response = client.post(
+        "/perks/v1/orders",
+        input_stream=EndlessBody(),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": str(10**9)},
+    )
+    assert _refusal(response) == (413, "request_too_large")
+
+
+class LockedStore(MemoryStore):
+    """A store that can't serve now, but says so."""
+
+    def ping(self) -> None:
+        raise StorageUnavailableError("the database is locked")
+
+    def unit_of_work(self) -> Any:
+        raise StorageUnavailableError("the database is locked")
+
+
+def test_a_store_that_cannot_serve_is_answered_with_503_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    client = _application(LockedStore()).test_client()
+    for response in (_ask(client, "/healthz"), _ask(client, "/users/johndoe"), _post(client, ORDER)):
+        assert (response.status_code, response.data) == (503, b'{"error":"storage_unavailable"}')
+        assert response.headers["Retry-After"] == "1"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+
+
+class ContradictoryStore(MemoryStore):
+    """A store with a mistake in it."""
+
+    def ping(self) -> None:
+        raise InconsistentChangeError("secret cause")
+
+
+def test_a_mistake_of_the_program_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    application = Flask("somebody_elses")
+    application.register_blueprint(benefits_blueprint(ContradictoryStore()))
+    response = application.test_client().get("/healthz")
+    assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
+    [record] = caplog.records
+    assert "secret cause" in str(record.exc_info and record.exc_info[1])
+    assert record.getMessage().endswith("failed: GET /healthz")
+
+
+def test_it_can_be_mounted_twice_over_one_store(store: MemoryStore) -> None:
+    application = Flask("somebody_elses")
+    blueprint = benefits_blueprint(store)
+    application.register_blueprint(blueprint, url_prefix="/api")
+    application.register_blueprint(blueprint, name="benefits_at_root")
+    client = application.test_client()
+    assert client.post("/orders", data=ORDER, content_type="application/json").status_code == 200
+    assert client.get("/api/users/johndoe").data == client.get("/users/johndoe").data
+    assert client.post("/api/orders", data=ORDER, content_type="application/json").json == {
+        "error": "products_already_purchased"
+    }

@@ -1,0 +1,23 @@
+"""The README is true: its Python runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("\n")[0])
+def test_an_example_runs(example: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, str(README), "exec"), {"__name__": "example"})  # noqa: S102 - the text is our own
+
+
+def test_the_first_example_does_the_whole_job_in_under_20_lines() -> None:
+    assert len(EXAMPLES[0].splitlines()) < 20
+    assert "benefits_sqlite" not in EXAMPLES[0]
+    assert "benefits_http" not in EXAMPLES[0]

@@ -1,0 +1,171 @@
+"""What is particular to the SQLite store: its file, its settings, its second wall, its patience."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from benefits_core import OfferProducts, PlaceOrder, Product, StorageUnavailableError, User
+from benefits_sqlite import SqliteStore
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a database with one user, who has placed two orders."""
+    path = tmp_path / "benefits.db"
+    with SqliteStore(path) as store:
+        OfferProducts(store)([Product("a", "A", Decimal("1.50")), Product("b", "B", Decimal(2))])
+        OfferProducts(store)([Product("free", "Free", Decimal(0))])
+        PlaceOrder(store)("jo", ["a"])
+        PlaceOrder(store)("jo", ["free"])
+    return path
+
+
+@pytest.fixture
+def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
+    """Return a connection of somebody who opened the file without asking us, foreign keys enforced."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        yield connection
+
+
+class TestFile:
+    def test_money_is_kept_in_cents(self, by_hand: sqlite3.Connection) -> None:
+        assert by_hand.execute("SELECT opening_balance, balance FROM users").fetchall() == [(50_000, 49_850)]
+        assert by_hand.execute("SELECT total FROM orders").fetchall() == [(150,), (0,)]
+        assert by_hand.execute("SELECT price FROM order_lines").fetchall() == [(150,), (0,)]
+
+    def test_it_uses_write_ahead_logging(self, by_hand: sqlite3.Connection) -> None:
+        assert by_hand.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    def test_every_table_is_strict(self, by_hand: sqlite3.Connection) -> None:
+        tables = by_hand.execute(
+            "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT GLOB '[_s][sq]*'"
+        ).fetchall()
+
+        assert sorted(tables) == [("order_lines", 1), ("orders", 1), ("products", 1), ("users", 1)]
+
+    def test_a_commit_reaches_the_disk_and_foreign_keys_are_enforced(self, path: Path) -> None:
+        with SqliteStore(path) as store, store.unit_of_work() as work:
+            settings = {
+                name: work.users._query(f"PRAGMA {name}")[0][0]  # noqa: SLF001 - SQLite alone knows
+                for name in ("synchronous", "foreign_keys")
+            }
+
+        assert settings == {"synchronous": 2, "foreign_keys": 1}
+
+    def test_opening_it_again_writes_nothing(self, path: Path) -> None:
+        before = path.read_bytes()
+        SqliteStore(path).close()
+
+        assert path.read_bytes() == before
+
+
+class TestSecondWall:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE users SET balance = -1",
+            "UPDATE users SET balance = opening_balance + 1",
+            "UPDATE users SET balance = 1.5",
+            "UPDATE users SET opening_balance = 1000000000000",
+            "INSERT INTO users (user_id, opening_balance, balance) VALUES ('jo', 1, 1)",
+            "INSERT INTO users (user_id, opening_balance, balance) VALUES (NULL, 1, 1)",
+            "UPDATE products SET price = -1",
+            "UPDATE products SET price = 'free'",
+            "DELETE FROM products WHERE product_id = 'a'",
+            "DELETE FROM users",
+            "DELETE FROM orders",
+            "UPDATE orders SET total = -1",
+            "INSERT INTO orders (user_number, total, placed_at) VALUES (99, 1, '')",
+            "INSERT INTO order_lines (user_number, product_id, order_number, position, price) VALUES (1, 'a', 2, 1, 1)",
+            "INSERT INTO order_lines (user_number, product_id, order_number, position, price) VALUES (1, 'c', 1, 1, 1)",
+            "INSERT INTO order_lines (user_number, product_id, order_number, position, price) VALUES (1, 'b', 9, 1, 1)",
+        ],
+    )
+    def test_the_schema_refuses_what_the_model_would_never_ask_for(
+        self, by_hand: sqlite3.Connection, statement: str
+    ) -> None:
+        with pytest.raises(sqlite3.IntegrityError):
+            by_hand.execute(statement)
+
+
+class TestPatience:
+    def test_who_waits_too_long_for_another_thread_is_told_so(self, path: Path) -> None:
+        with SqliteStore(path, patience=0.05) as store, ThreadPoolExecutor() as pool, store.unit_of_work():
+            waiting = pool.submit(PlaceOrder(store), "jo", ["b"])
+
+            with pytest.raises(StorageUnavailableError):
+                waiting.result()
+
+    def test_who_waits_too_long_for_another_program_is_told_so_and_all_is_well_later(
+        self, path: Path, by_hand: sqlite3.Connection
+    ) -> None:
+        with SqliteStore(path, patience=0.05) as store:
+            by_hand.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageUnavailableError):
+                PlaceOrder(store)("jo", ["b"])
+            assert store.users.get("jo") == User("jo", Decimal(500), Decimal("498.50"), ("a", "free"))
+            by_hand.execute("ROLLBACK")
+
+            assert PlaceOrder(store)("jo", ["b"]).total == 2
+
+    def test_a_new_file_that_another_program_has_locked_is_not_waited_for_in_vain(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "new.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StorageUnavailableError, match="new.db: database is locked"):
+                SqliteStore(path, patience=0.05)
+            other.execute("ROLLBACK")
+        SqliteStore(path, patience=0.05).close()
+
+
+class TestBrokenStatements:
+    """A statement that fails half-way through a unit of work loses all of it."""
+
+    def test_leaving_the_block_keeps_nothing_even_where_the_error_was_caught(
+        self, path: Path, by_hand: sqlite3.Connection
+    ) -> None:
+        with SqliteStore(path) as store:
+            by_hand.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON order_lines BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
+            )
+            with pytest.raises(Exception, match="no"), store.unit_of_work() as work:
+                user = work.users.get_or_add(User.newcomer("new"))
+                [product] = work.products.find(["b"]).values()
+                _, order = user.buy([product], order_id=work.orders.next_id(), placed_at=NOON)
+                with pytest.raises(Exception, match="no"):
+                    work.orders.add(order)
+                with pytest.raises(Exception, match="no"):
+                    work.users.get_or_add(User.newcomer("another"))
+
+            assert store.users.get("new") is None
+            assert store.users.get("another") is None
+
+    def test_a_file_that_is_no_database_any_more_makes_the_store_unavailable(self, path: Path) -> None:
+        with SqliteStore(path) as store:
+            path.write_bytes(b"Not a database, whatever its size. " * 1000)
+
+            with pytest.raises(StorageUnavailableError):
+                store.ping()
+
+    def test_a_table_that_is_gone_makes_the_store_unavailable(
+        self, path: Path, by_hand: sqlite3.Connection
+    ) -> None:
+        with SqliteStore(path) as store:
+            store.ping()
+            by_hand.execute("ALTER TABLE users RENAME TO people")
+
+            with pytest.raises(StorageUnavailableError):
+                store.ping()

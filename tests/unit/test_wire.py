@@ -1,0 +1,254 @@
+"""The wire format: exact JSON out, and strictly understood JSON in."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import ROUND_UP, Context, Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benefits_core import Order, OrderLine, Product, User
+from benefits_core.values import from_cents
+from benefits_http import wire
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("amount", "number"),
+    [
+        ("0", b"0"),
+        ("0.01", b"0.01"),
+        ("0.1", b"0.1"),
+        ("10", b"10"),
+        ("75.50", b"75.5"),
+        ("75.99", b"75.99"),
+        ("5E+2", b"500"),
+        ("500.00", b"500"),
+        ("9999999999.99", b"9999999999.99"),
+        ("9999999999.00", b"9999999999"),
+    ],
+)
+def test_money_is_the_shortest_number_that_is_exact(amount: str, number: bytes) -> None:
+    money = Decimal(amount)
+    order = Order("1", "johndoe", (OrderLine("a", money),), NOW)
+    assert wire.user_body(User.newcomer("johndoe", money)) == (
+        b'{"user":{"user_id":"johndoe","data":{"balance":%b,"product_ids":[]}}}' % number
+    )
+    assert wire.products_body([Product("a", "A", money)]) == (
+        b'{"products":[{"id":"a","name":"A","price":%b}]}' % number
+    )
+    assert wire.order_body(order) == b'{"order":{"order_id":"1","data":{"items":["a"],"total":%b}}}' % number
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.integers(0, 999_999_999_999))
+def test_any_price_survives_the_wire_and_has_no_digit_too_many(cents: int) -> None:
+    product = Product("a", "A", from_cents(cents))
+    body = wire.products_body([product])
+    assert re.search(rb'"price":(0|[1-9]\d*)(\.\d?[1-9])?}', body)
+    assert wire.read_catalogue(body) == [product]
+
+
+def test_money_on_the_wire_is_exact_in_any_decimal_context() -> None:
+    products = [Product("a", "A", Decimal("75.99")), Product("b", "B", Decimal("9999999999.99"))]
+    with localcontext(Context(prec=1, rounding=ROUND_UP, Emax=1)):
+        body = wire.products_body(products)
+        assert re.findall(rb'"price":([^}]+)', body) == [b"75.99", b"9999999999.99"]
+        assert wire.read_catalogue(body) == products
+
+
+def test_lists_keep_their_order_and_names_their_letters() -> None:
+    user = User("José/😀", Decimal(500), Decimal(0), ("b", "a"))
+    assert wire.user_body(user).decode() == (
+        '{"user":{"user_id":"José/😀","data":{"balance":0,"product_ids":["b","a"]}}}'
+    )
+    lines = (OrderLine("b", Decimal("75.99")), OrderLine("a", Decimal("45.99")))
+    assert wire.order_body(Order("7", "johndoe", lines, NOW)) == (
+        b'{"order":{"order_id":"7","data":{"items":["b","a"],"total":121.98}}}'
+    )
+    products = [Product("b", 'The "B"', Decimal(1)), Product("a", "A", Decimal(0))]
+    assert [product["id"] for product in json.loads(wire.products_body(products))["products"]] == ["b", "a"]
+
+
+def test_an_error_has_a_detail_only_where_there_is_one() -> None:
+    assert wire.error_body("products_not_found") == b'{"error":"products_not_found"}'
+    assert wire.error_body("invalid_request", "Why") == b'{"error":"invalid_request","detail":"Why"}'
+
+
+def _order(*, items: Any = ("netflix",), user_id: Any = "johndoe") -> bytes:
+    return json.dumps({"order": {"items": items, "user_id": user_id}}).encode()
+
+
+def _with_extra(field: bytes) -> bytes:
+    return b'{"order":{"items":["netflix"],"user_id":"johndoe"},' + field + b"}"
+
+
+UNDERSTOOD = wire.OrderDraft(items=["netflix"], user_id="johndoe")
+
+
+def test_an_order_is_understood() -> None:
+    body = b' {"order": {"items": ["a", "", "a", "\\u00e9"], "user_id": " Jos\xc3\xa9 "}}\n'
+    assert wire.read_order(body) == wire.OrderDraft(items=["a", "", "a", "é"], user_id=" José ")
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (_order(items=[7]), "Expected `str`, got `int` - at `$.order.items[0]`"),
+        (_order(items=["a", 7.5]), "Expected `str`, got `float` - at `$.order.items[1]`"),
+        (_order(items=["a", None]), "Expected `str`, got `null` - at `$.order.items[1]`"),
+        (_order(items=[["a"]]), "Expected `str`, got `array` - at `$.order.items[0]`"),
+        (_order(items="netflix"), "Expected `array`, got `str` - at `$.order.items`"),
+        (_order(items=None), "Expected `array`, got `null` - at `$.order.items`"),
+        (_order(items={}), "Expected `array`, got `object` - at `$.order.items`"),
+        (_order(items=["a"] * 101), "Expected `array` of length <= 100 - at `$.order.items`"),
+        (_order(user_id=7), "Expected `str`, got `int` - at `$.order.user_id`"),
+        (_order(user_id=True), "Expected `str`, got `bool` - at `$.order.user_id`"),
+        (_order(user_id=None), "Expected `str`, got `null` - at `$.order.user_id`"),
+        (b'{"order":{"items":[1e999],"user_id":"j"}}', "Expected `str`, got `float` - at `$.order.items[0]`"),
+        (b'{"order":{"user_id":"j"}}', "Object missing required field `items` - at `$.order`"),
+        (b'{"order":{"items":[]}}', "Object missing required field `user_id` - at `$.order`"),
+        (b'{"order":[]}', "Expected `object`, got `array` - at `$.order`"),
+        (b"{}", "Object missing required field `order`"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"null", "Expected `object`, got `null`"),
+    ],
+)
+def test_what_has_not_the_shape_of_an_order_is_refused_by_the_name_of_its_field(
+    body: bytes, detail: str
+) -> None:
+    with pytest.raises(wire.InvalidRequestError) as refusal:
+        wire.read_order(body)
+    assert str(refusal.value) == detail
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"order",
+        _order() + b" x",
+        _order()[:-1],
+        b"\xef\xbb\xbf" + _order(),
+        _order().decode().encode("utf-16"),
+        _order().decode().encode("utf-16-le"),
+        _order().replace(b"netflix", b"\xff"),
+        _order().replace(b"johndoe", b"\xed\xa0\x80"),
+        _order().replace(b"johndoe", b"\\ud800"),
+        _order().replace(b"johndoe", b"a\nb"),
+        _with_extra(b'"note":"\xff"'),
+        _with_extra(b'"\xff":1'),
+        _with_extra(b'"note":{"deep":["\xc0\xaf"]}'),
+        _with_extra(b'"note":NaN'),
+        _with_extra(b'"note":' + b"[" * 20_000 + b"]" * 20_000),
+        b'{"order":' * 5_000,
+        b"[" * 65_536,
+    ],
+    ids=lambda body: repr(body[:60]),
+)
+def test_what_is_not_json_in_utf_8_is_refused_wherever_it_is_not(body: bytes) -> None:
+    with pytest.raises(wire.InvalidRequestError, match=r"."):
+        wire.read_order(body)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b'"note":"please"',
+        b'"note":1e999',
+        b'"note":-1e-999',
+        b'"note":123456789012345678901234567890',
+        b'"note":' + b"1" * 5000 + b".5",
+        b'"note":' + b"[" * 50 + b"]" * 50,
+        b'"":null',
+    ],
+    ids=lambda field: repr(field[:40]),
+)
+def test_unknown_extra_fields_are_ignored(field: bytes) -> None:
+    assert wire.read_order(_with_extra(field)) == UNDERSTOOD
+    nested = b'{"order":{"items":["netflix"],"user_id":"johndoe",' + field + b"}}"
+    assert wire.read_order(nested) == UNDERSTOOD
+
+
+def test_a_hundred_items_are_understood_repeats_and_all() -> None:
+    assert wire.read_order(_order(items=["a"] * 100)).items == ["a"] * 100
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"order":7,"order":{"items":["netflix"],"user_id":"johndoe"}}',
+        b'{"order":{"items":7,"user_id":7,"items":["a"],"user_id":"johndoe","items":["netflix"]}}',
+        b'{"order":{"items":["netflix"],"user_id":"jane","user\\u005fid":"johndoe"}}',
+    ],
+)
+def test_the_last_of_a_key_given_twice_counts(body: bytes) -> None:
+    assert wire.read_order(body) == UNDERSTOOD
+
+
+def test_the_last_of_a_key_given_twice_counts_even_if_it_is_wrong() -> None:
+    with pytest.raises(wire.InvalidRequestError, match=r"at `\$\.order`$"):
+        wire.read_order(_with_extra(b'"order":7'))
+
+
+def test_a_catalogue_is_read_exactly_and_in_its_order() -> None:
+    body = b"""{"about": "ours", "products": [
+        {"id": "netflix", "name": "Netflix", "price": 75.99, "colour": "red"},
+        {"id": "gym", "name": "Gym", "price": 60},
+        {"id": "gold", "name": "Gold", "price": 9999999999.99},
+        {"id": "bike", "name": "Bike", "price": 5E2},
+        {"id": "vaccination", "name": "Flu vaccination", "price": 0}
+    ]}"""
+    assert wire.read_catalogue(body) == [
+        Product("netflix", "Netflix", Decimal("75.99")),
+        Product("gym", "Gym", Decimal(60)),
+        Product("gold", "Gold", Decimal("9999999999.99")),
+        Product("bike", "Bike", Decimal(500)),
+        Product("vaccination", "Flu vaccination", Decimal(0)),
+    ]
+
+
+def test_a_catalogue_may_be_empty() -> None:
+    assert wire.read_catalogue(b'{"products":[]}') == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        (
+            b'{"id":"b","name":"B","price":"5"}',
+            r"Expected `int \| decimal`, got `str` - at `\$\.products\[1\]\.price`",
+        ),
+        (b'{"id":"b","name":"B","price":true}', r"got `bool` - at `\$\.products\[1\]\.price`"),
+        (b'{"id":"b","name":"B"}', r"missing required field `price` - at `\$\.products\[1\]`"),
+        (b'{"id":7,"name":"B","price":5}', r"Expected `str`, got `int` - at `\$\.products\[1\]\.id`"),
+        (
+            b'{"id":"b","name":"B","price":5.005}',
+            r"price must be .*Decimal\('5\.005'\) - at `\$\.products\[1\]`",
+        ),
+        (b'{"id":"b","name":"B","price":-1}', r"price must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"b","name":"B","price":1e400}', r"price must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"","name":"B","price":5}', r"product_id must be .*'' - at `\$\.products\[1\]`"),
+        (b'{"id":"b","name":"a\\nb","price":5}', r"name must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"a","name":"B","price":5}', r"'a' is there twice - at `\$\.products\[1\]`"),
+        (b"7", r"Expected `object`, got `int` - at `\$\.products\[1\]`"),
+    ],
+)
+def test_a_catalogue_is_refused_by_the_place_of_its_first_bad_entry(entry: bytes, detail: str) -> None:
+    body = b'{"products":[{"id":"a","name":"A","price":5},' + entry + b',{"id":"","name":"","price":-1}]}'
+    with pytest.raises(wire.InvalidRequestError, match=detail):
+        wire.read_catalogue(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"products":{}}', b'{"products":["\xff"]}', b"[" * 65_536]
+)
+def test_what_is_no_catalogue_is_refused(body: bytes) -> None:
+    with pytest.raises(wire.InvalidRequestError, match=r"."):
+        wire.read_catalogue(body)
