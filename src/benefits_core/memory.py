@@ -12,7 +12,7 @@ from threading import Lock, get_ident
 
 import attrs
 
-from benefits_core.errors import BenefitsError, InconsistentChangeError, InvalidValueError
+from benefits_core.errors import BenefitsError, InconsistentChangeError
 from benefits_core.model import Order, Product, User
 
 
@@ -121,13 +121,7 @@ class MemoryOrderRepository(MemoryOrderReader):
             raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
         if not all(product_id in tables.catalogue for product_id in order.items):
             raise InconsistentChangeError(f"some of {order.items!r} is not in the catalogue")
-        try:
-            buyer = tables.users[order.user_id].after(order)
-        except InvalidValueError as error:
-            raise InconsistentChangeError(
-                f"{order.user_id!r} can't have placed this order: {error}"
-            ) from error
-        tables.users[order.user_id] = buyer
+        tables.users[order.user_id] = tables.users[order.user_id].after(order)
         tables.orders[order.order_id] = order
         tables.orders_of[order.user_id] = (*self.of_user(order.user_id), order)
         tables.order_count += 1

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from benefits_core.errors import (
+    InconsistentChangeError,
     InsufficientBalanceError,
     InvalidValueError,
     ProductsAlreadyPurchasedError,
@@ -172,14 +173,19 @@ class User:
     def after(self, order: Order) -> User:
         """Return the user as an order of theirs leaves it: the total debited, the items owned.
 
-        :raises InvalidValueError: the order could not have been theirs: it overdraws, or buys a thing twice.
+        :raises InconsistentChangeError: they can't have placed it: it overdraws the balance, or buys a thing twice.
         """
-        return User(
-            self.user_id,
-            self.opening_balance,
-            difference(self.balance, order.total),
-            self.product_ids + order.items,
-        )
+        try:
+            return User(
+                self.user_id,
+                self.opening_balance,
+                difference(self.balance, order.total),
+                self.product_ids + order.items,
+            )
+        except InvalidValueError as error:
+            raise InconsistentChangeError(
+                f"{self.user_id!r} can't have placed this order: {error}"
+            ) from error
 
 
 def basket(items: Iterable[str], on_offer: Mapping[str, Product]) -> tuple[Product, ...]:
