@@ -51,3 +51,7 @@ def create_tables(db: Database) -> None:
     """Create users, the catalogue and the order book."""
     for statement in _TABLES:
         db.execute(statement)
+
+
+MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(Database(memory=True)))
+"""What this version knows; a file to which others were applied is from a later one."""

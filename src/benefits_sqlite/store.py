@@ -1,77 +1,32 @@
-"""The SQLite store: connections, transactions and waiting. What is asked of the tables is in ``repositories``.
+"""The SQLite store: the file, its connections, and reading. Writing is in ``writer``, the SQL in ``repositories``.
 
-Reads run beside writers on connections of their own (write-ahead logging makes that possible). Units of work take turns:
-within this process on a lock, between processes on SQLite's own, taken at once by ``BEGIN IMMEDIATE``.
+Reads run beside the writer on connections of their own, which write-ahead logging makes possible, and wait for nobody.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
-from threading import Lock, get_ident
+from pathlib import Path
 from typing import Any, Final, Self
 
 from sqlite_utils import Database
 
-from benefits_core.errors import BenefitsError, InconsistentChangeError, StorageUnavailableError
-from benefits_sqlite.repositories import (
-    LockedUser,
-    SqliteOrderReader,
-    SqliteOrderRepository,
-    SqliteProductReader,
-    SqliteProductRepository,
-    SqliteUserReader,
-    SqliteUserRepository,
-)
+from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.inspection import inspect
+from benefits_sqlite.repositories import SqliteOrderReader, SqliteProductReader, SqliteUserReader
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
+from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
+from benefits_sqlite.writer import Writer
 
 PATIENCE: Final = 5.0
 """How long a unit of work waits for others before it gives up, in seconds."""
-
-
-def _core_error(error: sqlite3.DatabaseError) -> BenefitsError:
-    if isinstance(error, sqlite3.IntegrityError):
-        return InconsistentChangeError(str(error))
-    return StorageUnavailableError(str(error))
-
-
-class SqliteUnitOfWork:
-    """One transaction, seen as repositories."""
-
-    def __init__(self, db: Database) -> None:
-        locked: dict[str, LockedUser] = {}
-        self._db: Database | None = db
-        self._lost: BenefitsError | None = None
-        self.users = SqliteUserRepository(self._query, locked)
-        self.products = SqliteProductRepository(self._query)
-        self.orders = SqliteOrderRepository(self._query, locked, self._lose)
-
-    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        if self._db is None:
-            raise RuntimeError("this unit of work has ended")
-        self.raise_if_lost()
-        try:
-            return self._db.execute(sql, parameters).fetchall()
-        except sqlite3.DatabaseError as error:
-            # SQLite may have rolled back by itself, and would keep whatever came now at once, alone.
-            self._lose(_core_error(error))
-            raise _core_error(error) from error
-
-    def _lose(self, error: BenefitsError) -> None:
-        self._lost = error
-
-    def raise_if_lost(self) -> None:
-        """Raise the error that has lost this unit of work, if any has."""
-        if self._lost is not None:
-            raise self._lost
-
-    def end(self) -> None:
-        """Let go of the connection, which others use from now on."""
-        self._db = None
 
 
 class SqliteStore:
@@ -84,25 +39,28 @@ class SqliteStore:
 
     def __init__(self, path: str | PathLike[str], *, patience: float = PATIENCE) -> None:
         self.path = fspath(path)
+        self._file = os.path.realpath(
+            path
+        )  # one name, whatever link it was opened by, for the files beside it too
         self._patience = patience
-        self._lock = Lock()
-        self._holder: int | None = None  # the thread whose unit of work is open
         self._idle_readers: deque[Database] = deque()
         self.users = SqliteUserReader(self._read)
         self.products = SqliteProductReader(self._read)
         self.orders = SqliteOrderReader(self._read)
-        try:
-            self._enter_write_ahead_logging()
-            self._migrate()
-            self._writer = self._connect()
-        except sqlite3.DatabaseError as error:
-            raise StorageUnavailableError(f"{self.path}: {error}") from error
+        inspect(self._file)
+        with ExitStack() as opened:
+            lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
+            try:
+                self._prepare(lock)
+                self._identity = self._identify()
+                self._writer = Writer(self._connect(wait=0), lock, patience, self._verify)
+            except sqlite3.DatabaseError as error:
+                raise StorageUnavailableError(f"{self.path}: {error}") from error
+            opened.pop_all()
 
-    def _connect(self) -> Database:
-        # isolation_level=None: transactions begin and end where this module says so, nowhere else.
-        connection = sqlite3.connect(
-            self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
-        )
+    def _connect(self, wait: float) -> Database:
+        # isolation_level=None: transactions begin and end where this package says so, nowhere else.
+        connection = sqlite3.connect(self._file, timeout=wait, isolation_level=None, check_same_thread=False)
         try:
             db = Database(connection, execute_plugins=False)
             db.execute("PRAGMA foreign_keys = ON")
@@ -112,39 +70,54 @@ class SqliteStore:
             raise
         return db
 
-    def _migrate(self) -> None:
-        with closing(self._connect()) as db:
-            if migrations.pending(db):
-                # The lock first: of several processes that start at once, one migrates and the others find it done.
+    def _prepare(self, lock: ProcessLock) -> None:
+        with closing(self._connect(wait=self._patience)) as db:
+            [[mode]] = db.execute("PRAGMA journal_mode").fetchall()
+            if mode == "wal" and not migrations.pending(db):
+                return
+            # Under the lock, so that of several processes that start at once one does it and the others find it done.
+            deadline = time.monotonic() + self._patience
+            try:
+                # This statement may be told at once that the file is locked, whatever the connection's own wait.
+                if not (
+                    lock.acquire(deadline)
+                    and wait_for(unless_busy(lambda: db.execute("PRAGMA journal_mode = WAL")), deadline)
+                ):
+                    raise StorageUnavailableError(
+                        f"{self.path}: others have been writing for {self._patience} s"
+                    )
                 db.execute("BEGIN IMMEDIATE")
                 with db.conn:
                     migrations.apply(db)
+            finally:
+                lock.release()
 
-    def _enter_write_ahead_logging(self) -> None:
-        # Of two processes that change the mode at once, one may be told at once that the file is locked, whatever
-        # timeout was set. So this waits by itself.
-        deadline = time.monotonic() + self._patience
-        with closing(sqlite3.connect(self.path, timeout=0)) as connection:
-            while True:
-                try:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                except sqlite3.OperationalError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
-                else:
-                    return
+    def _identify(self) -> tuple[int, int]:
+        status = Path(self._file).stat()
+        return status.st_dev, status.st_ino
+
+    def _verify(self) -> None:
+        # Our connections would go on with a file that has no name any more, and lose what they write to it.
+        try:
+            if self._identify() == self._identity:
+                return
+        except FileNotFoundError:
+            pass
+        raise StorageUnavailableError(
+            f"{self.path} is not the file that was opened; put it back, or start again"
+        )
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
             db = self._idle_reader()
             try:
                 rows = db.execute(sql, parameters).fetchall()
+                self._verify()
             except BaseException:
                 db.close()
                 raise
         except sqlite3.DatabaseError as error:
-            raise _core_error(error) from error
+            raise core_error(error) from error
         self._idle_readers.append(db)
         return rows
 
@@ -152,36 +125,11 @@ class SqliteStore:
         try:
             return self._idle_readers.pop()
         except IndexError:
-            return self._connect()
+            return self._connect(wait=self._patience)
 
-    @contextmanager
-    def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:
-        """See :class:`~benefits_core.ports.Store`."""
-        if self._holder == get_ident():
-            raise RuntimeError("this thread has a unit of work open already")
-        if not self._lock.acquire(timeout=self._patience):
-            raise StorageUnavailableError(f"other units of work took longer than {self._patience} s")
-        try:
-            self._holder = get_ident()
-            with self._transaction(self._writer) as work:
-                yield work
-        finally:
-            self._holder = None
-            self._lock.release()
-
-    @contextmanager
-    def _transaction(self, db: Database) -> Iterator[SqliteUnitOfWork]:
-        work = SqliteUnitOfWork(db)
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield work
-            work.raise_if_lost()
-            db.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            raise _core_error(error) from error
-        finally:
-            work.end()
-            db.rollback()  # whatever was not committed
+    def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
+        """See :class:`~benefits_core.ports.Store`. Units that waited together are kept together, by one commit."""
+        return self._writer.unit_of_work()
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""

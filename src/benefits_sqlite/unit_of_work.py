@@ -1,0 +1,59 @@
+"""A unit of work over SQLite: the repositories, and what a failed statement means for all of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from benefits_core.errors import BenefitsError, InconsistentChangeError, StorageUnavailableError
+from benefits_sqlite.repositories import (
+    LockedUser,
+    SqliteOrderRepository,
+    SqliteProductRepository,
+    SqliteUserRepository,
+)
+
+
+def core_error(error: sqlite3.DatabaseError) -> BenefitsError:
+    """Return the core's error for one of SQLite's."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return InconsistentChangeError(str(error))
+    return StorageUnavailableError(str(error))
+
+
+class SqliteUnitOfWork:
+    """One transaction, seen as repositories."""
+
+    def __init__(self, db: Database) -> None:
+        locked: dict[str, LockedUser] = {}
+        self._db: Database | None = db
+        self._lost: BenefitsError | None = None
+        self.users = SqliteUserRepository(self._query, locked)
+        self.products = SqliteProductRepository(self._query)
+        self.orders = SqliteOrderRepository(self._query, locked, self._lose)
+
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        if self._db is None:
+            raise RuntimeError("this unit of work has ended")
+        self.raise_if_lost()
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            # SQLite may have rolled back by itself, and would keep whatever came now at once, alone.
+            self._lose(core_error(error))
+            raise core_error(error) from error
+
+    def _lose(self, error: BenefitsError) -> None:
+        self._lost = error
+
+    def raise_if_lost(self) -> None:
+        """Raise the error that has lost this unit of work, if any has."""
+        if self._lost is not None:
+            raise self._lost
+
+    def end(self) -> None:
+        """Let go of the connection, which others use from now on."""
+        self._db = None

@@ -1,0 +1,119 @@
+"""Writing: every unit of work of this process goes through one connection, a round of them in one transaction.
+
+Each unit is a savepoint in that transaction, so that one can be given up without the others. Nobody is told how a unit
+ended before the commit that holds it has reached the disk: neither who changed something, nor who was refused because of
+what another had changed. Between processes, rounds take turns on a lock of files: SQLite's own wait polls with pauses of
+up to 100 ms, and lets two busy processes starve each other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+
+from sqlite_utils import Database
+
+from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.turns import RoundFailedError, TurnDidNotComeError, Turns
+from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
+from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
+
+
+class Writer:
+    """The connection that writes.
+
+    :param db: a connection of its own, in autocommit mode, that waits for no lock.
+    :param lock: the lock between processes.
+    :param patience: how long a unit of work waits for others, in seconds.
+    :param verify: raises StorageUnavailableError when the file is not the one that was opened.
+    """
+
+    def __init__(self, db: Database, lock: ProcessLock, patience: float, verify: Callable[[], None]) -> None:
+        self._db = db
+        self._lock = lock
+        self._patience = patience
+        self._verify = verify
+        self._turns = Turns(self._settle)
+        self._holder: int | None = None  # the thread whose turn it is
+        self._changed = False  # whether the open transaction holds anything to keep
+        self._failure: Exception | None = None  # why SQLite has given up the round's transaction by itself
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:
+        """See :class:`~benefits_core.ports.Store`."""
+        if self._holder == get_ident():
+            raise RuntimeError("this thread has a unit of work open already")
+        deadline = time.monotonic() + self._patience
+        try:
+            with self._turns.turn(self._patience):
+                self._holder = get_ident()
+                try:
+                    self._join_transaction(deadline)
+                    with self._savepoint() as work:
+                        yield work
+                finally:
+                    self._holder = None
+        except TurnDidNotComeError as error:
+            raise StorageUnavailableError(f"others have been writing for {self._patience} s") from error
+        except RoundFailedError as error:
+            raise StorageUnavailableError(str(error)) from error
+
+    def _join_transaction(self, deadline: float) -> None:
+        if self._failure is not None:
+            raise StorageUnavailableError(str(self._failure)) from self._failure
+        if self._db.conn.in_transaction:
+            return
+        try:
+            if self._lock.acquire(deadline) and wait_for(unless_busy(self._begin), deadline):
+                return
+        except sqlite3.DatabaseError as error:
+            raise core_error(error) from error
+        raise StorageUnavailableError(f"another process has been writing for {self._patience} s")
+
+    def _begin(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[SqliteUnitOfWork]:
+        work = SqliteUnitOfWork(self._db)
+        try:
+            self._db.execute("SAVEPOINT unit")
+            yield work
+            work.raise_if_lost()
+            self._db.execute("RELEASE unit")
+            self._changed = True
+        except BaseException as error:
+            self._undo(error)
+            raise
+        finally:
+            work.end()
+
+    def _undo(self, error: BaseException) -> None:
+        try:
+            self._db.execute("ROLLBACK TO unit")
+            self._db.execute("RELEASE unit")
+        except sqlite3.OperationalError:
+            # Some failures, a full disk among them, make SQLite undo the whole transaction, whose every unit is lost.
+            self._failure = StorageUnavailableError(str(error))
+
+    def _settle(self) -> Exception | None:
+        failure, self._failure = self._failure, None
+        try:
+            if failure is None and self._changed:
+                self._db.execute("COMMIT")
+                self._verify()
+        except (sqlite3.DatabaseError, StorageUnavailableError) as error:
+            failure = error
+        finally:
+            self._changed = False
+            self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
+            self._lock.release()
+        return failure
+
+    def close(self) -> None:
+        """Close the connection and the lock. No unit of work may be open."""
+        self._db.close()
+        self._lock.close()
