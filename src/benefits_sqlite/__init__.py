@@ -1,5 +1,7 @@
 """Users, products and orders in one SQLite file: the ports of ``benefits_core`` over sqlite-utils."""
 
+from benefits_sqlite.audit import Audit, audit_database
+from benefits_sqlite.backup import back_up_database
 from benefits_sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["Audit", "SqliteStore", "audit_database", "back_up_database"]

@@ -15,15 +15,16 @@ from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
 
 
-def inspect(path: str) -> None:
+def inspect(path: str, *, to_write: bool = True) -> None:
     """Return if the file can become or be our database. A missing or an empty one can; it is not touched.
 
+    :param to_write: whether it has to be possible to write to it, too.
     :raises StorageUnavailableError: it can't; the message names the file and what to do.
     """
     folder = Path(path).parent
     if not folder.is_dir():
         raise StorageUnavailableError(f"{path}: its folder does not exist; create it first")
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+    if to_write and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise StorageUnavailableError(f"{path}: its folder may not be written to; change its permissions")
     try:
         status = Path(path).stat()
@@ -34,15 +35,18 @@ def inspect(path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise StorageUnavailableError(f"{path}: it is {kind}; name a file")
-    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-        raise StorageUnavailableError(f"{path}: it may not be read and written; change its permissions")
+    if not os.access(path, os.R_OK, effective_ids=True):
+        raise StorageUnavailableError(f"{path}: it may not be read; change its permissions")
+    if to_write and not os.access(path, os.W_OK, effective_ids=True):
+        raise StorageUnavailableError(f"{path}: it may not be written to; change its permissions")
     if status.st_size:
-        with _understood(path), closing(_opened_for_reading(path)) as connection:
+        with _understood(path), closing(open_for_reading(path)) as connection:
             _inspect_content(path, status.st_size, connection)
 
 
-def _opened_for_reading(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)
+def open_for_reading(path: str) -> sqlite3.Connection:
+    """Return a connection that changes nothing, not even by tidying up when it is closed."""
+    return sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
 
 
 @contextmanager

@@ -49,12 +49,12 @@ class SqliteStore:
         self.orders = SqliteOrderReader(self._read)
         inspect(self._file)
         with ExitStack() as opened:
-            lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
             try:
+                lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
                 self._prepare(lock)
                 self._identity = self._identify()
                 self._writer = Writer(self._connect(wait=0), lock, patience, self._verify)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, OSError) as error:
                 raise StorageUnavailableError(f"{self.path}: {error}") from error
             opened.pop_all()
 

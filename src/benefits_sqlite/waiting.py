@@ -47,7 +47,8 @@ class ProcessLock:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # For reading, which is enough to lock it: then it does not matter which user has made it.
+        self._file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def acquire(self, deadline: float) -> bool:
         """Wait for it; return whether it came before the deadline."""

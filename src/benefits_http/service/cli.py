@@ -13,7 +13,7 @@ from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, Sto
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS
 from benefits_http.service import server
-from benefits_http.service.composition import open_store
+from benefits_http.service.composition import audit_database, back_up_database, open_store
 from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
 from benefits_http.wire import InvalidRequestError, read_catalogue
 
@@ -96,6 +96,43 @@ def seed(file: Path, *, if_empty: bool, database: str) -> None:
             return
         OfferProducts(store)(products)
     click.echo(f"{database} offers the {len(products)} products of {file}.")
+
+
+@cli.command()
+@database_option
+def check(*, database: str) -> None:
+    """Verify the database: its file, and that its books balance. It may be in use.
+
+    Prints what is wrong, a line each, and exits with status 1; or one line, and status 0.
+    """
+    _require_database(database)
+    found = audit_database(database)
+    for finding in found.findings:
+        click.echo(finding)
+    if found.findings:
+        sys.exit(1)
+    click.echo(f"{database} is sound: {found.users} users, {found.orders} orders, {found.products} products.")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
+@database_option
+def backup(file: Path, *, overwrite: bool, database: str) -> None:
+    """Copy the database to FILE, consistent and whole, while a service may be using it."""
+    _require_database(database)
+    try:
+        back_up_database(database, file, overwrite=overwrite)
+    except FileExistsError as error:
+        raise Failure(f"{file} exists; name another file, or say --overwrite") from error
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+    click.echo(f"{file} is a copy of {database}.")
+
+
+def _require_database(database: str) -> None:
+    if not Path(database).exists():
+        raise Failure(f"{database}: there is no such file")
 
 
 @cli.command()

@@ -6,7 +6,9 @@ from flask import Flask
 
 from benefits_http.app import create_app
 from benefits_http.service.settings import Settings
-from benefits_sqlite import SqliteStore
+from benefits_sqlite import SqliteStore, audit_database, back_up_database
+
+__all__ = ["audit_database", "back_up_database", "build_app", "open_store"]
 
 
 def open_store(database: str) -> SqliteStore:

@@ -1,0 +1,112 @@
+"""The audit of a database file: whether SQLite finds it sound, and whether its books balance. It only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+import attrs
+from sqlite_utils import Database
+
+from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.inspection import inspect, open_for_reading
+from benefits_sqlite.schema import migrations
+
+# What is wrong, by a query that finds it and a sentence about each row that it returns.
+_QUESTIONS: Final = (
+    (
+        """
+        SELECT user_id, opening_balance, balance, coalesce(spent, 0)
+        FROM users LEFT JOIN (SELECT user_number, sum(total) AS spent FROM orders GROUP BY user_number)
+        USING (user_number)
+        WHERE opening_balance <> balance + coalesce(spent, 0)
+        """,
+        "user {!r}: the opening balance of {} cents is not the balance of {} and the {} of all orders",
+    ),
+    (
+        """
+        SELECT order_number, total, coalesce(sum(price), 0)
+        FROM orders LEFT JOIN order_lines USING (order_number)
+        GROUP BY order_number HAVING total <> coalesce(sum(price), 0) OR count(price) = 0
+        """,
+        "order {}: the total of {} cents is not the {} of its lines, or it has none",
+    ),
+    (
+        """
+        SELECT user_id, product_id, count(*)
+        FROM users JOIN order_lines USING (user_number)
+        GROUP BY user_number, product_id HAVING count(*) > 1
+        """,
+        "user {!r}: owns {!r} {} times",
+    ),
+    (
+        """
+        SELECT order_number, product_id
+        FROM order_lines JOIN orders USING (order_number)
+        WHERE order_lines.user_number <> orders.user_number
+        """,
+        "order {}: the line of {!r} is another user's",
+    ),
+    (
+        "SELECT order_number, placed_at FROM orders WHERE julianday(placed_at) IS NULL",
+        "order {}: {!r} is no moment",
+    ),
+)
+
+
+_COUNT: Final = (
+    "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM orders), (SELECT count(*) FROM products)"
+)
+
+
+@attrs.frozen
+class Audit:
+    """What an audit has found.
+
+    :param findings: what is wrong, a sentence each; none if all is well.
+    :param users: how many users there are, and likewise orders and products.
+    """
+
+    findings: tuple[str, ...]
+    users: int = 0
+    orders: int = 0
+    products: int = 0
+
+
+def audit_database(path: str) -> Audit:
+    """Look through a database as it stands at one moment; a service may be using it."""
+    try:
+        inspect(path, to_write=False)
+        with closing(open_for_reading(path)) as connection:
+            connection.execute("BEGIN")  # one moment for all questions
+            return _audit(Database(connection, execute_plugins=False))
+    except (StorageUnavailableError, sqlite3.DatabaseError) as error:
+        return Audit((str(error),))
+
+
+def _audit(db: Database) -> Audit:
+    structure = tuple(_structure_findings(db))
+    if structure:  # what follows relies on it
+        return Audit(structure)
+    books = tuple(sentence.format(*row) for question, sentence in _QUESTIONS for row in db.execute(question))
+    [counts] = db.execute(_COUNT)
+    return Audit(books, *counts)
+
+
+def _structure_findings(db: Database) -> Iterator[str]:
+    for (message,) in db.execute("PRAGMA integrity_check"):
+        if message != "ok":
+            yield f"SQLite: {message}"
+    for table, row, other, _ in db.execute("PRAGMA foreign_key_check"):
+        yield f"table {table}: row {row} refers to a row of {other} that is not there"
+    with closing(Database(memory=True)) as model:
+        migrations.apply(model)
+        for name, definition in _definitions(model).items():
+            if _definitions(db).get(name) != definition:
+                yield f"table {name}: it is not as this version defines it"
+
+
+def _definitions(db: Database) -> dict[str, str]:
+    return dict(db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall())
