@@ -1,8 +1,8 @@
 # The commands of this project. Each does its own set-up, in a virtual environment in this folder, once.
 
 VENV ?= .venv
-PORT ?= 4000
-DATABASE ?= benefits.db
+PORT ?= $(or $(BENEFITS_PORT),4000)
+DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
 PYTHON ?=
 
 bin := $(VENV)/bin

@@ -18,10 +18,14 @@ class InvalidValueError(BenefitsError, ValueError):
     """
 
     def __init__(self, field: str, value: object, rule: str) -> None:
-        super().__init__(f"{field} must be {rule}, not {value!r}")
+        super().__init__(field, value, rule)
         self.field = field
         self.value = value
         self.rule = rule
+
+    def __str__(self) -> str:
+        """Name the field, what it asks for, and the value."""
+        return f"{self.field} must be {self.rule}, not {self.value!r}"
 
 
 class InvalidUserIdError(InvalidValueError):

@@ -61,7 +61,7 @@ def _balance(value: Decimal) -> Decimal:
 
 
 def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
-    return distinct(values, "product_ids", str)
+    return tuple(map(_product_id, distinct(values, "product_ids", str)))
 
 
 def _placed_at(value: datetime) -> datetime:
@@ -175,6 +175,8 @@ class User:
 
         :raises InconsistentChangeError: they can't have placed it: it overdraws the balance, or buys a thing twice.
         """
+        if order.user_id != self.user_id:
+            raise InconsistentChangeError(f"{self.user_id!r} can't have placed an order of {order.user_id!r}")
         try:
             return User(
                 self.user_id,

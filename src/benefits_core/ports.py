@@ -95,7 +95,7 @@ class UnitOfWork(Protocol):
     """Changes that are kept together or not at all. What it did itself, it sees.
 
     It ends when the body of its block is left; using it later raises RuntimeError. Never share one between threads.
-    Once a method of it has raised an error, it is lost: leaving the block keeps nothing and raises that error again, if
+    Once a method of it has raised a BenefitsError, it is lost: leaving the block keeps nothing and raises that error again, if
     the body has caught it.
     """
 

@@ -109,6 +109,7 @@ class PlaceOrder:
         :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
         :param items: product ids; an id repeated counts once.
         :raises InvalidUserIdError: nobody can be called that.
+        :raises InvalidValueError: the items are not a collection of strings, or the clock does not know its timezone.
         :raises ProductsNotFoundError: an item is not in the catalogue, or there is none.
         :raises ProductsAlreadyPurchasedError: the user has bought some of it before.
         :raises InsufficientBalanceError: it costs more than the user has left.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from decimal import Decimal
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing import MapAdapter
 
 from benefits_core import OPENING_BALANCE, Store
 from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
@@ -17,16 +19,36 @@ DEVELOPMENT_ORIGINS = ("http://localhost:3000",)
 """Where the React development server lives."""
 
 
+def require_origin(text: str) -> str:
+    """Return what browsers send as an origin, or ``*``, as it is.
+
+    :raises ValueError: it is neither; flask-cors would take some of that for a regular expression.
+    """
+    if text == "*" or re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", text):
+        return text
+    raise ValueError(f"{text!r} is not an origin such as https://benefits.example.com, nor *")
+
+
 class _Response(Response):
     # What has no body, such as the answer to OPTIONS, has no type either; Flask would call it HTML.
     default_mimetype = None
+
+
+class _Application(Flask):
+    response_class = _Response
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        if request is not None:
+            # A server may ignore the wish for a WebSocket; Werkzeug would refuse the request.
+            request.environ.pop("HTTP_UPGRADE", None)
+        return super().create_url_adapter(request)
 
 
 def create_app(
     store: Store,
     *,
     opening_balance: Decimal = OPENING_BALANCE,
-    cors_origins: Sequence[str] = DEVELOPMENT_ORIGINS,
+    cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS,
 ) -> Flask:
     """Return a WSGI application over a store.
 
@@ -35,9 +57,9 @@ def create_app(
     :param store: where users, products and orders are kept.
     :param opening_balance: what a new user may spend, in money.
     :param cors_origins: the origins whose pages may call the API from a browser; ``*`` for all.
+    :raises ValueError: one of them is no origin.
     """
-    app = Flask(__name__, static_folder=None)
-    app.response_class = _Response
+    app = _Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
     blueprint = benefits_blueprint(store, opening_balance=opening_balance)
     app.before_request(_refuse_leading_slashes)
@@ -47,7 +69,7 @@ def create_app(
     app.register_error_handler(Exception, unforeseen_error)
     CORS(
         app,
-        origins=list(cors_origins),
+        origins=[require_origin(origin) for origin in cors_origins],
         methods=["GET", "HEAD", "POST"],
         allow_headers=["Content-Type"],
         send_wildcard=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
 from secrets import token_hex
@@ -24,7 +25,6 @@ from benefits_core import (
 from benefits_http import wire
 from benefits_http.errors import (
     INVALID_REQUEST,
-    OK,
     TOO_LARGE,
     UNAVAILABLE,
     UNFORESEEN,
@@ -48,7 +48,7 @@ class _UserPath(BaseConverter):
 class RefusedRequestError(Exception):
     """A request that is answered before the core is asked."""
 
-    def __init__(self, answer: Answer, detail: str | None = None) -> None:
+    def __init__(self, answer: Answer, detail: str) -> None:
         super().__init__(answer.code)
         self.answer = answer
         self.detail = detail
@@ -106,13 +106,13 @@ def _add_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["benefits_user"] = _UserPath
 
 
-def _json(body: bytes, answer: Answer = OK) -> Response:
-    return Response(body, answer.status, answer.headers, mimetype="application/json")
+def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(body, status, headers, mimetype="application/json")
 
 
 def error_response(answer: Answer, detail: str | None = None) -> Response:
     """Return an error as the wire format has it. Errors are never cached."""
-    response = _json(wire.error_body(answer.code, detail), answer)
+    response = _json(wire.error_body(answer.code, detail), answer.status, answer.headers)
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -27,7 +27,6 @@ class Answer:
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
-OK: Final = Answer(200, "")
 INVALID_REQUEST: Final = Answer(400, "invalid_request")
 TOO_LARGE: Final = Answer(413, "request_too_large")
 UNSUPPORTED_MEDIA_TYPE: Final = Answer(415, "unsupported_media_type")

@@ -99,9 +99,8 @@ encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 # Digits for any amount of money, whatever the program that embeds us does with its own decimal context.
 _ANY_AMOUNT: Final = Context(prec=28)
 
-# Into plain values first, and those into the types: only so the last of a key given twice counts, and text that is not
-# UTF-8 is refused wherever it stands. A number too large for a float becomes one all the same, and then no id.
-_decode_request: Final = msgspec.json.Decoder(float_hook=float).decode
+_decode_request: Final = msgspec.json.Decoder(OrderRequest).decode
+_decode_anything: Final = msgspec.json.Decoder(float_hook=float).decode
 _decode_catalogue: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
@@ -121,11 +120,20 @@ def read_order(body: bytes) -> OrderDraft:
     :raises InvalidRequestError: it can't be understood.
     """
     try:
-        return _shaped(_decode_request(body), OrderRequest).order
+        body.decode()  # msgspec skips over what stands in unknown fields
+        return _decoded_order(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidRequestError(str(error)) from error
     except RecursionError as error:
         raise InvalidRequestError("JSON is nested too deeply") from error
+
+
+def _decoded_order(body: bytes) -> OrderDraft:
+    try:
+        return _decode_request(body).order
+    except msgspec.ValidationError:
+        # Perhaps only the first of a key given twice is wrong; of plain values, the last one is kept.
+        return _shaped(_decode_anything(body), OrderRequest).order
 
 
 def read_catalogue(body: bytes) -> list[Product]:

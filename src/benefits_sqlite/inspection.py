@@ -77,6 +77,6 @@ def _inspect_content(path: str, size: int, connection: sqlite3.Connection) -> No
         db.execute("PRAGMA page_size").fetchall(),
     )
     # SQLite itself does not notice that a part of the last page is missing. What is in the log may be missing here.
-    log = Path(f"{path}-wal")
+    log = Path(f"{Path(path).resolve()}-wal")
     if size < pages[0] * page_size[0] and not (log.exists() and log.stat().st_size):
         raise StorageUnavailableError(f"{path}: it is cut short; restore it from a backup")

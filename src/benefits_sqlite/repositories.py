@@ -103,6 +103,29 @@ class SqliteProductReader:
         return {product.product_id: product for product in map(_product, rows)}
 
 
+class SqliteCatalogueReader:
+    """The catalogue, read again only when it has changed: it is asked for all the time, and hardly ever changes."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._products = SqliteProductReader(query)
+        self._known: tuple[int, tuple[Product, ...]] = (0, ())
+
+    def list_all(self) -> tuple[Product, ...]:
+        """See :class:`~benefits_core.ports.ProductReader`. While nothing changes, it is the same tuple."""
+        # The version first: what is read after it may be newer, and is then read once more, but never taken for newer.
+        [[version]] = self._query("SELECT version FROM catalogue")
+        known, products = self._known
+        if version != known:
+            products = self._products.list_all()
+            self._known = version, products
+        return products
+
+    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        return self._products.find(product_ids)
+
+
 @attrs.frozen
 class SqliteOrderReader:
     """The order book, read from its tables."""
@@ -159,14 +182,20 @@ class SqliteProductRepository(SqliteProductReader):
         before = {product.product_id: (place, product) for place, product in enumerate(self.list_all())}
         given = {product.product_id: product for product in products}
         rest = {key: product for key, (_, product) in before.items() if key not in given}
-        for place, product in enumerate((*given.values(), *rest.values())):
-            if before.get(product.product_id) != (place, product):
+        after = {
+            product.product_id: (place, product)
+            for place, product in enumerate((*given.values(), *rest.values()))
+        }
+        for key, (place, product) in after.items():
+            if before.get(key) != (place, product):
                 self._query(
                     "INSERT INTO products (product_id, name, price, position) VALUES (?, ?, ?, ?)"
                     " ON CONFLICT DO UPDATE SET name = excluded.name, price = excluded.price,"
                     " position = excluded.position",
-                    (product.product_id, product.name, to_cents(product.price), place),
+                    (key, product.name, to_cents(product.price), place),
                 )
+        if after != before:
+            self._query("UPDATE catalogue SET version = version + 1")
 
 
 @attrs.frozen

@@ -53,5 +53,12 @@ def create_tables(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations()
+def number_the_catalogue(db: Database) -> None:
+    """Count the changes of the catalogue, so that readers know whether what they have is still true."""
+    db.execute("CREATE TABLE catalogue (version INTEGER NOT NULL) STRICT")
+    db.execute("INSERT INTO catalogue VALUES (1)")
+
+
 MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(Database(memory=True)))
 """What this version knows; a file to which others were applied is from a later one."""

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect
-from benefits_sqlite.repositories import SqliteOrderReader, SqliteProductReader, SqliteUserReader
+from benefits_sqlite.repositories import SqliteCatalogueReader, SqliteOrderReader, SqliteUserReader
 from benefits_sqlite.schema import migrations
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
@@ -44,10 +44,11 @@ class SqliteStore:
         )  # one name, whatever link it was opened by, for the files beside it too
         self._patience = patience
         self._idle_readers: deque[Database] = deque()
+        self._closed = False
         self.users = SqliteUserReader(self._read)
-        self.products = SqliteProductReader(self._read)
+        self.products = SqliteCatalogueReader(self._read)
         self.orders = SqliteOrderReader(self._read)
-        inspect(self._file)
+        inspect(self.path)
         with ExitStack() as opened:
             try:
                 lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
@@ -108,6 +109,7 @@ class SqliteStore:
         )
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        self._require_open()
         try:
             db = self._idle_reader()
             try:
@@ -129,14 +131,20 @@ class SqliteStore:
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`. Units that waited together are kept together, by one commit."""
+        self._require_open()
         return self._writer.unit_of_work()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"the store over {self.path} is closed")
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
         self._read("SELECT 1 FROM users LIMIT 1")
 
     def close(self) -> None:
-        """Close the file. No unit of work may be open."""
+        """Close the file; using the store later raises RuntimeError. No unit of work may be open."""
+        self._closed = True
         self._writer.close()
         while self._idle_readers:
             self._idle_readers.pop().close()

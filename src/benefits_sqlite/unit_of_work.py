@@ -43,8 +43,9 @@ class SqliteUnitOfWork:
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             # SQLite may have rolled back by itself, and would keep whatever came now at once, alone.
-            self._lose(core_error(error))
-            raise core_error(error) from error
+            lost = core_error(error)
+            self._lose(lost)
+            raise lost from error
 
     def _lose(self, error: BenefitsError) -> None:
         self._lost = error

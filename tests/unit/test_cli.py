@@ -88,7 +88,7 @@ class TestSeed:
         benefits("seed", SEED)
         benefits("seed", SEED, "--database", "option.db")
 
-        assert sorted(path.name for path in Path().iterdir()) == ["environment.db", "option.db"]
+        assert sorted(path.name for path in Path().glob("*.db")) == ["environment.db", "option.db"]
 
     def test_an_empty_list_is_valid(self, benefits: Command) -> None:
         Path("none.json").write_text('{"products": []}')
@@ -152,7 +152,7 @@ class TestSeed:
         assert benefits("seed", SEED, "--database", "notes.txt") == (
             2,
             "",
-            "benefits: notes.txt: file is not a database\n",
+            "benefits: notes.txt: it is not a database; name another file\n",
         )
 
 
@@ -171,6 +171,7 @@ class TestServe:
             ),
             (["--speed", "9"], "No such option '--speed'."),
             (["--host", "192.0.2.1"], "can't listen at 192.0.2.1 port 4000: Cannot assign requested address"),
+            (["--host", "a..b"], "can't listen at a..b port 4000: It is not the name of a host"),
             (["--host", "no such host"], "can't listen at no such host port 4000: Name or service not known"),
         ],
     )

@@ -52,7 +52,13 @@ class TestFile:
             "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT GLOB '[_s][sq]*'"
         ).fetchall()
 
-        assert sorted(tables) == [("order_lines", 1), ("orders", 1), ("products", 1), ("users", 1)]
+        assert sorted(tables) == [
+            ("catalogue", 1),
+            ("order_lines", 1),
+            ("orders", 1),
+            ("products", 1),
+            ("users", 1),
+        ]
 
     def test_a_commit_reaches_the_disk_and_foreign_keys_are_enforced(self, path: Path) -> None:
         with SqliteStore(path) as store, store.unit_of_work() as work:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -11,7 +10,7 @@ import click
 
 from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, StorageUnavailableError
 from benefits_core.values import MAX_MONEY, money
-from benefits_http.app import DEVELOPMENT_ORIGINS
+from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_http.service import server
 from benefits_http.service.composition import audit_database, back_up_database, open_store
 from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
@@ -49,13 +48,10 @@ def _amount(_: click.Context, __: click.Parameter, value: str) -> Decimal:
 
 
 def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        # Nothing that flask-cors could take for a regular expression.
-        if value != "*" and not re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", value):
-            raise click.BadParameter(
-                f"{value!r} is not an origin such as https://benefits.example.com, nor *."
-            )
-    return values
+    try:
+        return tuple(map(require_origin, values))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
 
 
 database_option = click.option(
@@ -201,7 +197,7 @@ def serve(  # noqa: PLR0913 - an argument for each setting
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
     open_store(database).close()  # a file that can't be used is said here, once, and not by every worker
     shown = f"[{address}]" if ":" in address else address
-    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} workers; Ctrl-C stops.")
+    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
     server.serve(
         Settings(
             database=database,

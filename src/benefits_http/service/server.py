@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import socket
 from functools import partial
 from typing import Final
 
-from flask import Flask
 from granian.constants import Interfaces
-from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
@@ -30,7 +29,10 @@ def resolve(host: str, port: int) -> str:
 
     :raises OSError: nobody can listen there; the reason is its ``strerror``.
     """
-    [family, kind, protocol, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        [family, kind, protocol, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # what a name with an empty or an endless part ends in
+        raise OSError(errno.EINVAL, "It is not the name of a host") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
@@ -48,12 +50,7 @@ def serve(settings: Settings) -> None:
         interface=Interfaces.WSGI,
         workers=settings.workers,
         blocking_threads=THREADS_PER_WORKER,
-        http1_settings=HTTP1Settings(),
         log_level=LogLevels.error,
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
-    ).serve(target_loader=partial(_load, settings), wrap_loader=False)
-
-
-def _load(settings: Settings) -> Flask:
-    return build_app(settings)
+    ).serve(target_loader=partial(build_app, settings), wrap_loader=False)

@@ -8,9 +8,6 @@ from typing import Final
 
 import attrs
 
-from benefits_core import OPENING_BALANCE
-from benefits_http.app import DEVELOPMENT_ORIGINS
-
 HOST: Final = "127.0.0.1"
 PORT: Final = 4000
 DATABASE: Final = "benefits.db"
@@ -29,9 +26,9 @@ def default_workers() -> int:
 class Settings:
     """How to serve. Each is an option of ``benefits serve`` and an environment variable ``BENEFITS_...``."""
 
-    database: str = DATABASE
-    host: str = HOST
-    port: int = PORT
-    workers: int = attrs.field(factory=default_workers)
-    opening_balance: Decimal = OPENING_BALANCE
-    cors_origins: tuple[str, ...] = DEVELOPMENT_ORIGINS
+    database: str
+    host: str
+    port: int
+    workers: int
+    opening_balance: Decimal
+    cors_origins: tuple[str, ...]
