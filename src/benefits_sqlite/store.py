@@ -34,34 +34,45 @@ class SqliteStore:
 
     :param path: the file; it is created, and its schema brought up to date, as needed.
     :param patience: how long a unit of work waits for its turn, in seconds, before it raises StorageUnavailableError.
+    :param file: if given, the :attr:`identity` of another store: this one is over that very file, or not at all.
     :raises StorageUnavailableError: the file can't be opened, or isn't one of ours.
     """
 
-    def __init__(self, path: str | PathLike[str], *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, path: str | PathLike[str], *, patience: float = PATIENCE, file: tuple[int, int] | None = None
+    ) -> None:
         self.path = fspath(path)
-        self._file = os.path.realpath(
-            path
-        )  # one name, whatever link it was opened by, for the files beside it too
+        # One name for the file and those beside it, whatever link it is opened by.
+        self._file = os.path.realpath(path)
         self._patience = patience
         self._idle_readers: deque[Database] = deque()
         self._closed = False
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read)
         self.orders = SqliteOrderReader(self._read)
+        if file is not None:
+            self.identity = file
+            self._verify()
         inspect(self.path)
         with ExitStack() as opened:
             try:
                 lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
-                self._prepare(lock)
-                self._identity = self._identify()
+                self._prepare(lock, create=file is None)
+                if file is None:
+                    self.identity = self._identify()
                 self._writer = Writer(self._connect(wait=0), lock, patience, self._verify)
             except (sqlite3.DatabaseError, OSError) as error:
                 raise StorageUnavailableError(f"{self.path}: {error}") from error
             opened.pop_all()
 
-    def _connect(self, wait: float) -> Database:
+    def _connect(self, wait: float, *, create: bool = False) -> Database:
+        # Only who opens the store may create the file: in the place of one that has been taken away, an empty one would
+        # find the log of the other beside it.
+        name = f"{Path(self._file).as_uri()}?mode={'rwc' if create else 'rw'}"
         # isolation_level=None: transactions begin and end where this package says so, nowhere else.
-        connection = sqlite3.connect(self._file, timeout=wait, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            name, uri=True, timeout=wait, isolation_level=None, check_same_thread=False
+        )
         try:
             db = Database(connection, execute_plugins=False)
             db.execute("PRAGMA foreign_keys = ON")
@@ -71,8 +82,8 @@ class SqliteStore:
             raise
         return db
 
-    def _prepare(self, lock: ProcessLock) -> None:
-        with closing(self._connect(wait=self._patience)) as db:
+    def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
+        with closing(self._connect(wait=self._patience, create=create)) as db:
             [[mode]] = db.execute("PRAGMA journal_mode").fetchall()
             if mode == "wal" and not migrations.pending(db):
                 return
@@ -100,7 +111,7 @@ class SqliteStore:
     def _verify(self) -> None:
         # Our connections would go on with a file that has no name any more, and lose what they write to it.
         try:
-            if self._identify() == self._identity:
+            if self._identify() == self.identity:
                 return
         except FileNotFoundError:
             pass
@@ -111,6 +122,7 @@ class SqliteStore:
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         self._require_open()
         try:
+            self._verify()
             db = self._idle_reader()
             try:
                 rows = db.execute(sql, parameters).fetchall()

@@ -66,6 +66,7 @@ class Writer:
             raise StorageUnavailableError(str(self._failure)) from self._failure
         if self._db.conn.in_transaction:
             return
+        self._verify()
         try:
             if self._lock.acquire(deadline) and wait_for(unless_busy(self._begin), deadline):
                 return

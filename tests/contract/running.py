@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,13 @@ class Answer:
 
 @attrs.frozen
 class Service:
-    """A service that is running."""
+    """A service that is running, in a process group of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     port: int
     database: Path
+    log: Path
+    worker_count: int
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
@@ -62,10 +66,19 @@ class Service:
         """Return what the service says of a user."""
         return self.request("GET", f"/users/{user_id}").json["user"]["data"]
 
+    def listeners(self) -> int:
+        """Return how many sockets listen at its port: each worker has one."""
+        table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+        mine = f"0100007F:{self.port:04X}"
+        return sum(1 for line in table if line.split()[1] == mine and line.split()[3] == "0A")
+
     def answers(self) -> bool:
-        """Tell whether the service is up and well."""
+        """Tell whether all of the service is up and well."""
         try:
-            return self.request("GET", "/healthz").status == 200
+            return (
+                self.listeners() == self.worker_count
+                and self.request("GET", "/healthz").status == HTTPStatus.OK
+            )
         except (OSError, http.client.HTTPException):
             return False
 
@@ -74,14 +87,28 @@ class Service:
         deadline = time.monotonic() + A_LONG_TIME
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                self.process.kill()
-                raise AssertionError(self.process.communicate()[0])
-            time.sleep(0.02)
+                self.kill()
+                raise AssertionError(self.log.read_text())
+            time.sleep(0.01)
+
+    def workers(self) -> set[int]:
+        """Return the ids of the worker processes."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return {
+            int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        }
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it, and return its exit status."""
         self.process.send_signal(how)
         return self.process.wait(A_LONG_TIME)
+
+    def kill(self) -> None:
+        """Kill it at once, its workers too, as a power cut would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(A_LONG_TIME)
 
 
 def free_port() -> int:
@@ -98,30 +125,35 @@ def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
 
 
-def start(database: Path, *options: str, port: int | None = None) -> Service:
+def start(database: Path, *options: str, workers: int = 2) -> Service:
     """Start a service, without waiting for it."""
-    port = port or free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benefits_http.service", "serve", "--database", str(database)]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return Service(process, port, database)
+    log = database.parent / f"service-at-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--workers", str(workers), *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Service(process, port, database, log, workers)
+
+
+def seed(database: Path) -> None:
+    """Fill a database from seed.json, if it has no catalogue."""
+    seeded = benefits("seed", "--if-empty", SEED, "--database", database)
+    assert seeded.returncode == 0, seeded.stderr
 
 
 @contextmanager
-def running(database: Path, *options: str) -> Iterator[Service]:
+def running(database: Path, *options: str, workers: int = 2) -> Iterator[Service]:
     """Run a service over a database, which is filled from seed.json if it is empty."""
-    seeded = benefits("seed", "--if-empty", SEED, "--database", database)
-    assert seeded.returncode == 0, seeded.stderr
-    service = start(database, *options)
+    seed(database)
+    service = start(database, *options, workers=workers)
     try:
         service.wait_until_it_answers()
         yield service
     finally:
         if service.process.poll() is None:
             service.stop()
-        assert service.process.stdout
-        service.process.stdout.close()

@@ -20,15 +20,19 @@ CLIENTS = 32
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service that the tests of this module share, each with users of its own."""
-    with running(tmp_path_factory.mktemp("service") / "benefits.db", "--workers", "3") as started:
+    origins = ("--cors-origin", "https://one.example", "--cors-origin", "https://two.example")
+    with running(tmp_path_factory.mktemp("service") / "benefits.db", *origins, workers=3) as started:
         yield started
 
 
 def test_it_says_where_it_serves(service: Service) -> None:
-    assert service.process.stdout
-    assert service.process.stdout.readline() == (
+    assert service.log.read_text() == (
         f"Serving {service.database} at http://127.0.0.1:{service.port} with 3 worker processes; Ctrl-C stops.\n"
     )
+
+
+def test_it_has_as_many_workers_as_it_says(service: Service) -> None:
+    assert len(service.workers()) == 3
 
 
 def test_of_32_simultaneous_identical_orders_one_is_placed(service: Service) -> None:
@@ -78,6 +82,22 @@ def test_awkward_paths_survive_the_web_server(service: Service, path: str, statu
     answer = service.request("GET", path)
 
     assert (answer.status, answer.headers["content-type"]) == (status, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://one.example", "https://one.example"),
+        ("https://two.example", "https://two.example"),
+        ("http://localhost:3000", None),
+    ],
+)
+def test_the_origins_it_was_told_may_call_it_and_no_others(
+    service: Service, origin: str, allowed: str | None
+) -> None:
+    answer = service.request("GET", "/products", Origin=origin)
+
+    assert answer.headers.get("access-control-allow-origin") == allowed
 
 
 def test_a_chunked_order_is_read(service: Service) -> None:

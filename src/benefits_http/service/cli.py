@@ -195,7 +195,10 @@ def serve(  # noqa: PLR0913 - an argument for each setting
         address = server.resolve(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    open_store(database).close()  # a file that can't be used is said here, once, and not by every worker
+    with open_store(
+        database
+    ) as store:  # a file that can't be used is said here, once, and not by every worker
+        file = store.identity
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
     server.serve(
@@ -206,5 +209,6 @@ def serve(  # noqa: PLR0913 - an argument for each setting
             workers=workers,
             opening_balance=opening_balance,
             cors_origins=cors_origins,
+            file=file,
         )
     )

@@ -11,18 +11,19 @@ from benefits_sqlite import SqliteStore, audit_database, back_up_database
 __all__ = ["audit_database", "back_up_database", "build_app", "open_store"]
 
 
-def open_store(database: str) -> SqliteStore:
+def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteStore:
     """Return the store over a database file, which is created as needed.
 
+    :param file: if given, the ``identity`` of the store whose very file this has to be.
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
-    return SqliteStore(database)
+    return SqliteStore(database, file=file)
 
 
 def build_app(settings: Settings) -> Flask:
     """Return the application that a worker process serves."""
     return create_app(
-        open_store(settings.database),
+        open_store(settings.database, file=settings.file),
         opening_balance=settings.opening_balance,
         cors_origins=settings.cors_origins,
     )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
+import signal
 import socket
 from functools import partial
+from threading import Thread
 from typing import Final
 
+from flask import Flask
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
@@ -16,7 +20,7 @@ from benefits_http.service.composition import build_app
 from benefits_http.service.settings import Settings
 
 # An order waits its turn on a thread; more threads than this only make readers slower.
-THREADS_PER_WORKER: Final = 32
+THREADS_PER_WORKER: Final = 160
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8
@@ -39,6 +43,22 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
+def _begin_work(settings: Settings) -> Flask:
+    """Be a worker process: return the application that it serves."""
+    # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    Thread(target=_outlive_nobody, daemon=True).start()
+    return build_app(settings)
+
+
+def _outlive_nobody() -> None:
+    # A worker whose parent was killed would go on, hold the port, and never be replaced.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
     # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
@@ -53,4 +73,4 @@ def serve(settings: Settings) -> None:
         log_level=LogLevels.error,
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
-    ).serve(target_loader=partial(build_app, settings), wrap_loader=False)
+    ).serve(target_loader=partial(_begin_work, settings), wrap_loader=False)

@@ -32,3 +32,5 @@ class Settings:
     workers: int
     opening_balance: Decimal
     cors_origins: tuple[str, ...]
+    file: tuple[int, int]
+    """The very file behind ``database``, so that no worker starts over another one that has come in its place."""

@@ -1,0 +1,426 @@
+"""What happens to real machines, done to real processes: kills, locks, full disks, files that come and go."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import resource
+import signal
+import socket
+import sqlite3
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from http import HTTPStatus
+from pathlib import Path
+from statistics import median
+from threading import Event, Lock
+
+import attrs
+import pytest
+
+from benefits_core import OfferProducts, Order, PlaceOrder, Store
+from benefits_sqlite import SqliteStore, audit_database
+from contract.builders import CATALOGUE
+from contract.running import A_LONG_TIME, SEED, Service, benefits, running, seed, start
+from contract.stores import LASTING, StoreKind
+
+OK, REFUSED, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE
+ITEMS = ("netflix", "spotify", "amazon-prime", "gym-membership", "museum-pass", "flu-vaccination")
+
+
+@attrs.define
+class Storm:
+    """Clients that order without a pause, and what they were answered.
+
+    :param placed: the body of every answer with status 200, with the user it was for.
+    :param refused: how often each other status was answered.
+    :param lost: how many requests ended without an answer.
+    """
+
+    placed: list[tuple[str, dict[str, object]]] = attrs.field(factory=list)
+    refused: Counter[int] = attrs.field(factory=Counter)
+    lost: int = 0
+
+    def verify(self, database: Path) -> None:
+        """Assert that every order that was answered is there, whole, and debited once."""
+        assert audit_database(str(database)).findings == ()
+        with SqliteStore(database) as store:
+            for user_id, answer in self.placed:
+                self._verify_order(store, user_id, answer)
+
+    @staticmethod
+    def _verify_order(store: Store, user_id: str, answer: dict[str, object]) -> None:
+        order = store.orders.get(str(answer["order_id"]))
+        assert order is not None, f"{answer} is lost"
+        assert answer["data"] == {"items": list(order.items), "total": pytest.approx(float(order.total))}
+        user = store.users.get(user_id)
+        assert user is not None
+        assert order.user_id == user_id
+        assert Counter(user.product_ids)[order.items[0]] == 1
+
+
+@contextmanager
+def storming(service: Service, clients: int, storm: Storm | None = None) -> Iterator[Storm]:
+    """Let clients order, each on connections of its own, while the block runs."""
+    storm = storm or Storm()
+    over, mutex = Event(), Lock()
+
+    def client(number: int) -> None:
+        dice = random.Random(number)  # noqa: S311 - which product is no secret
+        while not over.is_set():
+            user_id = f"user-{dice.randrange(10_000)}"
+            try:
+                answer = service.order(user_id, dice.choice(ITEMS))
+            except (OSError, http.client.HTTPException):
+                with mutex:
+                    storm.lost += 1
+                over.wait(0.005)
+                continue
+            with mutex:
+                if answer.status == OK:
+                    storm.placed.append((user_id, answer.json["order"]))
+                else:
+                    storm.refused[answer.status] += 1
+
+    with ThreadPoolExecutor(clients) as pool:
+        running_clients = [pool.submit(client, number) for number in range(clients)]
+        try:
+            yield storm
+        finally:
+            over.set()
+            for one in running_clients:
+                one.result(A_LONG_TIME)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that has to happen."""
+    deadline = time.monotonic() + A_LONG_TIME
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def write_lock_held(database: Path) -> Iterator[sqlite3.Connection]:
+    """Hold SQLite's write lock, as another program might."""
+    with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Return where the database of a test lies."""
+    return tmp_path / "benefits.db"
+
+
+@pytest.mark.timeout(300)
+def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Path) -> None:
+    """Twenty times ``kill -9`` of the whole service at random moments of a storm."""
+    seed(database)
+    dice = random.Random(20)  # noqa: S311 - which moment is no secret
+    starting: list[float] = []
+    storm = Storm()
+    for _ in range(20):
+        began = time.monotonic()
+        service = start(database)
+        service.wait_until_it_answers()
+        starting.append(time.monotonic() - began)
+        with storming(service, 8, storm):
+            enough = len(storm.placed) + dice.randrange(1, 200)
+            wait_until(lambda enough=enough: len(storm.placed) >= enough)  # type: ignore[misc]
+            service.kill()
+        storm.verify(database)
+
+    assert set(storm.refused) <= {REFUSED}
+    assert median(starting) < 2
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path) -> None:
+    clients = 8
+    with running(database) as service, storming(service, clients) as storm:
+        wait_until(lambda: len(storm.placed) > 50)
+        before = service.workers()
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(service.workers() - before) == 1)
+        after = len(storm.placed)
+        wait_until(lambda: len(storm.placed) > after + 200)
+
+    assert storm.lost <= clients
+    assert set(storm.refused) <= {REFUSED}
+    storm.verify(database)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: signal.Signals) -> None:
+    """SIGTERM as a supervisor sends it, Ctrl-C as a terminal does: to every process of the service."""
+    with running(database) as service, ThreadPoolExecutor(16) as pool:
+        with write_lock_held(database):
+            in_flight = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(16)]
+            wait_until(lambda: connections(service) >= 16)
+            began = time.monotonic()
+            if how == signal.SIGINT:
+                os.killpg(service.process.pid, how)
+            else:
+                service.process.send_signal(how)
+            wait_until(lambda: not accepts(service))
+        assert Counter(answer.result(A_LONG_TIME).status for answer in in_flight) == {OK: 16}
+        assert service.process.wait(A_LONG_TIME) == 0
+        assert time.monotonic() - began < 10
+
+    assert audit_database(str(database)).orders == 16
+
+
+def connections(service: Service) -> int:
+    """Return how many connections to the service the system knows as established."""
+    table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    local = f"0100007F:{service.port:04X}"
+    return sum(1 for line in table if line.split()[1] == local and line.split()[3] == "01")
+
+
+def accepts(service: Service) -> bool:
+    """Tell whether anybody can still connect."""
+    try:
+        socket.create_connection(("127.0.0.1", service.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_stop_under_a_storm_loses_nothing_that_was_answered(database: Path) -> None:
+    with running(database) as service, storming(service, 8) as storm:
+        wait_until(lambda: len(storm.placed) > 50)
+        began = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - began < 10
+
+    storm.verify(database)
+
+
+def older(database: Path) -> None:
+    """Make a database as the first version made it."""
+    from sqlite_utils import Database  # noqa: PLC0415
+
+    from benefits_sqlite.schema import migrations  # noqa: PLC0415
+
+    with closing(sqlite3.connect(database)) as connection:
+        migrations.apply(Database(connection), stop_before="number_the_catalogue")
+
+
+@pytest.mark.parametrize("prepare", [lambda _: None, older], ids=["new", "older"])
+def test_services_that_start_together_migrate_once(database: Path, prepare: Callable[[Path], None]) -> None:
+    prepare(database)
+    with ExitStack() as stopping:
+        services = [start(database) for _ in range(3)]
+        for service in services:
+            stopping.callback(service.stop)
+        for service in services:
+            service.wait_until_it_answers()
+            assert service.user("jo") == {"balance": 500, "product_ids": []}
+    with closing(sqlite3.connect(database)) as connection:
+        names = connection.execute("SELECT name FROM _sqlite_migrations ORDER BY id").fetchall()
+
+    assert names == [("create_tables",), ("number_the_catalogue",)]
+
+
+def test_while_another_program_holds_the_write_lock_reads_go_on_and_orders_are_told_to_try_again(
+    database: Path,
+) -> None:
+    with running(database) as service, ThreadPoolExecutor(64) as pool:
+        assert service.order("known", "netflix").status == OK
+        with write_lock_held(database):
+            waiting = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(64)]
+            wait_until(lambda: connections(service) >= 64)
+            for _ in range(100):
+                assert service.user("known")["product_ids"] == ["netflix"]
+                assert service.request("GET", "/products").status == OK
+                assert service.request("GET", "/healthz").status == OK
+            # Every read was answered before any order that waits for the lock.
+            assert not any(order.done() for order in waiting)
+            answers = [order.result(A_LONG_TIME) for order in waiting]
+        assert {(one.status, one.json["error"], one.headers["retry-after"]) for one in answers} == {
+            (UNAVAILABLE, "storage_unavailable", "1")
+        }
+
+        assert service.order("user-1", "netflix").status == OK
+    found = audit_database(str(database))
+    assert (found.findings, found.users, found.orders) == ((), 2, 2)
+
+
+def test_a_disk_without_room_refuses_orders_and_goes_on_reading(database: Path) -> None:
+    """The file may not grow: what a full disk, or a limit on the size of files, comes to."""
+    with running(database) as service:
+        assert service.order("known", "netflix").status == OK
+        limits = {worker: resource.prlimit(worker, resource.RLIMIT_FSIZE) for worker in service.workers()}
+        for worker, (_, hard) in limits.items():
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, hard))
+
+        refused = [service.order(f"user-{number}", "netflix") for number in range(20)]
+        assert {(one.status, one.json["error"]) for one in refused} == {(UNAVAILABLE, "storage_unavailable")}
+        assert service.user("known")["product_ids"] == ["netflix"]
+        assert service.request("GET", "/products").status == OK
+
+        for worker, limit in limits.items():
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, limit)
+        assert service.order("user-1", "netflix").status == OK
+
+    found = audit_database(str(database))
+    assert (found.findings, found.users, found.orders) == ((), 2, 2)
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["gone", "replaced"])
+def test_a_file_that_is_not_the_one_that_was_opened_is_never_answered_from(
+    database: Path,
+    replaced: bool,  # noqa: FBT001 - one of two ways
+) -> None:
+    aside = database.with_name("aside.db")
+    with running(database) as service:
+        assert service.order("known", "netflix").status == OK
+        database.rename(aside)
+        if replaced:
+            other = database.with_name("other.db")
+            seed(other)
+            other.rename(database)
+
+        for path in ("/users/known", "/users/new", "/products", "/healthz"):
+            answer = service.request("GET", path)
+            assert (answer.status, answer.json["error"]) == (UNAVAILABLE, "storage_unavailable")
+        assert service.order("known", "spotify").status == UNAVAILABLE
+
+        aside.rename(database)
+        assert service.user("known")["product_ids"] == ["netflix"]
+        assert service.order("known", "spotify").status == OK
+
+    found = audit_database(str(database))
+    assert (found.findings, found.users, found.orders) == ((), 1, 2)
+
+
+def test_a_client_that_goes_away_leaves_its_order_whole_or_absent(database: Path) -> None:
+    body = b'{"order":{"items":["netflix","spotify"],"user_id":"gone-%d"}}'
+    head = b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    dice = random.Random(9)  # noqa: S311 - where it is cut is no secret
+    cut = 0
+    with running(database) as service:
+        for number in range(200):
+            text = body % number
+            whole = head % len(text) + text
+            sent = whole if number % 2 else whole[: dice.randrange(len(whole))]
+            cut += len(sent) < len(whole)
+            with socket.create_connection(("127.0.0.1", service.port)) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.sendall(sent)  # and away, by a reset
+        assert service.order("present", "netflix").status == OK
+
+    found = audit_database(str(database))
+    assert found.findings == ()
+    assert 1 <= found.orders <= 1 + 200 - cut
+    with SqliteStore(database) as store:
+        for number in range(200):
+            user = store.users.get(f"gone-{number}")
+            assert user is None or user.product_ids == ("netflix", "spotify")
+
+
+@pytest.mark.parametrize("users", [1, 64])
+def test_64_clients_are_all_answered(database: Path, users: int) -> None:
+    rounds = 5
+    statuses: Counter[int] = Counter()
+
+    def client(number: int) -> list[int]:
+        answers = [service.order(f"user-{number % users}", item) for item in ITEMS[:rounds]]
+        answers += [service.request("GET", f"/users/user-{number % users}") for _ in range(rounds)]
+        return [answer.status for answer in answers]
+
+    with running(database) as service, ThreadPoolExecutor(64) as pool:
+        for answered in pool.map(client, range(64), timeout=A_LONG_TIME):
+            statuses.update(answered)
+
+    assert statuses == {OK: rounds * (users + 64), REFUSED: rounds * (64 - users)} or users == 64
+    assert set(statuses) <= {OK, REFUSED}
+    found = audit_database(str(database))
+    assert (found.findings, found.users, found.orders) == ((), users, rounds * users)
+
+
+@pytest.mark.parametrize("kind", LASTING, ids=lambda kind: kind.name)
+def test_a_clock_that_jumps_back_changes_neither_the_ids_nor_the_sequence(
+    kind: StoreKind, tmp_path: Path
+) -> None:
+    now = datetime(2026, 7, 1, tzinfo=UTC)
+    placed: list[Order] = []
+    for days, product in zip((0, -1, -400, 3), CATALOGUE, strict=True):
+        with kind.open(tmp_path) as store:
+            OfferProducts(store)([attrs.evolve(product, price=Decimal(1))])
+            place_order = PlaceOrder(store, now=lambda days=days: now + timedelta(days=days))  # type: ignore[misc]
+            placed.append(place_order("jo", [product.product_id]))
+
+    with kind.open(tmp_path) as store:
+        assert store.orders.of_user("jo") == tuple(placed)
+    assert len({order.order_id for order in placed}) == len(placed)
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def not_a_database(path: Path) -> None:
+    path.write_bytes(b"Not a database, whatever its size. " * 1000)
+
+
+def cut_short(path: Path) -> None:
+    seed(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+
+
+def newer(path: Path) -> None:
+    seed(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('benefits', 'later', '')"
+        )
+
+
+@pytest.mark.parametrize("command", ["serve", "seed"])
+@pytest.mark.parametrize("make", [directory, not_a_database, cut_short, newer])
+def test_a_file_that_can_not_be_used_is_named_in_one_line_and_left_as_it_was(
+    database: Path, make: Callable[[Path], None], command: str
+) -> None:
+    make(database)
+    before = database.read_bytes() if database.is_file() else None
+    arguments = (SEED,) if command == "seed" else ()
+
+    done = benefits(command, *arguments, "--database", database)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"benefits: {database}: ")
+    assert done.stderr.count("\n") == 1
+    assert (database.read_bytes() if database.is_file() else None) == before
+
+
+def test_an_empty_file_is_a_new_database(database: Path) -> None:
+    database.touch()
+    with running(database) as service:
+        assert service.order("jo", "netflix").status == OK
+
+
+def test_a_backup_taken_in_a_storm_is_sound(database: Path, tmp_path: Path) -> None:
+    with running(database) as service, storming(service, 8) as storm:
+        for number in range(5):
+            known = len(storm.placed)
+            wait_until(lambda known=known: len(storm.placed) > known + 50)  # type: ignore[misc]
+            copy = tmp_path / f"copy-{number}.db"
+            before = len(storm.placed)
+            assert benefits("backup", copy, "--database", database).returncode == 0
+            found = audit_database(str(copy))
+            assert found.findings == ()
+            assert found.orders >= before
+    storm.verify(database)
