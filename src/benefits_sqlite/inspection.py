@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
+from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
 
 
-def inspect(path: str, *, to_write: bool = True) -> None:
+def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
     """Return if the file can become or be our database. A missing or an empty one can; it is not touched.
 
     :param to_write: whether it has to be possible to write to it, too.
+    :param patience: how long to wait for another program that has locked it, in seconds.
     :raises StorageUnavailableError: it can't; the message names the file and what to do.
     """
     folder = Path(path).parent
@@ -40,8 +43,9 @@ def inspect(path: str, *, to_write: bool = True) -> None:
     if to_write and not os.access(path, os.W_OK, effective_ids=True):
         raise StorageUnavailableError(f"{path}: it may not be written to; change its permissions")
     if status.st_size:
-        with _understood(path), closing(open_for_reading(path)) as connection:
-            _inspect_content(path, status.st_size, connection)
+        with _understood(path):
+            if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
+                raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
 
 
 def open_for_reading(path: str) -> sqlite3.Connection:
@@ -61,8 +65,13 @@ def _understood(path: str) -> Iterator[None]:
         raise StorageUnavailableError(f"{path}: {error}") from error
 
 
-def _inspect_content(path: str, size: int, connection: sqlite3.Connection) -> None:
-    db = Database(connection, execute_plugins=False)
+def _inspect_content(path: str) -> None:
+    with closing(Database(open_for_reading(path), execute_plugins=False)) as db:
+        _inspect_origin(path, db)
+        _inspect_size(path, db)
+
+
+def _inspect_origin(path: str, db: Database) -> None:
     tables = db.table_names()
     applied = {migration.name for migration in migrations.applied(db)}
     if tables and not applied:
@@ -72,11 +81,19 @@ def _inspect_content(path: str, size: int, connection: sqlite3.Connection) -> No
         raise StorageUnavailableError(
             f"{path}: it was written by a newer version ({', '.join(sorted(unknown))}); use that version"
         )
-    [[pages], [page_size]] = (
-        db.execute("PRAGMA page_count").fetchall(),
-        db.execute("PRAGMA page_size").fetchall(),
-    )
-    # SQLite itself does not notice that a part of the last page is missing. What is in the log may be missing here.
-    log = Path(f"{Path(path).resolve()}-wal")
-    if size < pages[0] * page_size[0] and not (log.exists() and log.stat().st_size):
+
+
+def _inspect_size(path: str, db: Database) -> None:
+    # SQLite itself does not notice that a part of the last page is missing. In this order, because others may be writing:
+    # pages that the log has not handed over yet are not missed, and the file only grows.
+    [[pages]] = db.execute("PRAGMA page_count").fetchall()
+    [[page_size]] = db.execute("PRAGMA page_size").fetchall()
+    if not _size(f"{Path(path).resolve()}-wal") and _size(path) < pages * page_size:
         raise StorageUnavailableError(f"{path}: it is cut short; restore it from a backup")
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from sqlite_utils import Database
 
@@ -22,11 +22,8 @@ from benefits_sqlite.inspection import inspect
 from benefits_sqlite.repositories import SqliteCatalogueReader, SqliteOrderReader, SqliteUserReader
 from benefits_sqlite.schema import migrations
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
-from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
+from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 from benefits_sqlite.writer import Writer
-
-PATIENCE: Final = 5.0
-"""How long a unit of work waits for others before it gives up, in seconds."""
 
 
 class SqliteStore:
@@ -53,25 +50,25 @@ class SqliteStore:
         if file is not None:
             self.identity = file
             self._verify()
-        inspect(self.path)
+        inspect(self.path, patience=patience)
         with ExitStack() as opened:
             try:
                 lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
                 self._prepare(lock, create=file is None)
                 if file is None:
                     self.identity = self._identify()
-                self._writer = Writer(self._connect(wait=0), lock, patience, self._verify)
+                self._writer = Writer(self._connect(), lock, patience, self._verify)
             except (sqlite3.DatabaseError, OSError) as error:
                 raise StorageUnavailableError(f"{self.path}: {error}") from error
             opened.pop_all()
 
-    def _connect(self, wait: float, *, create: bool = False) -> Database:
+    def _connect(self, *, create: bool = False) -> Database:
         # Only who opens the store may create the file: in the place of one that has been taken away, an empty one would
         # find the log of the other beside it.
         name = f"{Path(self._file).as_uri()}?mode={'rwc' if create else 'rw'}"
         # isolation_level=None: transactions begin and end where this package says so, nowhere else.
         connection = sqlite3.connect(
-            name, uri=True, timeout=wait, isolation_level=None, check_same_thread=False
+            name, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
         try:
             db = Database(connection, execute_plugins=False)
@@ -83,21 +80,25 @@ class SqliteStore:
         return db
 
     def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
-        with closing(self._connect(wait=self._patience, create=create)) as db:
+        # Tried again as a whole: while another process does the same, some of these statements say at once that the file
+        # is locked, whatever the connection's own wait.
+        deadline = time.monotonic() + self._patience
+        attempt = unless_busy(lambda: self._try_to_prepare(lock, deadline, create=create))
+        if not wait_for(attempt, deadline):
+            raise StorageUnavailableError(
+                f"{self.path}: another program has locked it for {self._patience} s"
+            )
+
+    def _try_to_prepare(self, lock: ProcessLock, deadline: float, *, create: bool) -> None:
+        with closing(self._connect(create=create)) as db:
             [[mode]] = db.execute("PRAGMA journal_mode").fetchall()
             if mode == "wal" and not migrations.pending(db):
                 return
             # Under the lock, so that of several processes that start at once one does it and the others find it done.
-            deadline = time.monotonic() + self._patience
+            if not lock.acquire(deadline):
+                raise StorageUnavailableError(f"{self.path}: others have been writing for {self._patience} s")
             try:
-                # This statement may be told at once that the file is locked, whatever the connection's own wait.
-                if not (
-                    lock.acquire(deadline)
-                    and wait_for(unless_busy(lambda: db.execute("PRAGMA journal_mode = WAL")), deadline)
-                ):
-                    raise StorageUnavailableError(
-                        f"{self.path}: others have been writing for {self._patience} s"
-                    )
+                db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
                 with db.conn:
                     migrations.apply(db)
@@ -139,7 +140,7 @@ class SqliteStore:
         try:
             return self._idle_readers.pop()
         except IndexError:
-            return self._connect(wait=self._patience)
+            return self._connect()
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`. Units that waited together are kept together, by one commit."""

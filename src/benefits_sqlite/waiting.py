@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+PATIENCE: Final = 5.0
+"""How long a unit of work waits for others before it gives up, in seconds, unless the store is told otherwise."""
+
 # Between tries, in seconds: short enough to cost a waiting writer little, and longer the longer it waits.
 _FIRST_PAUSE: Final = 0.0002
 _LONGEST_PAUSE: Final = 0.005

@@ -25,13 +25,14 @@ from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
 class Writer:
     """The connection that writes.
 
-    :param db: a connection of its own, in autocommit mode, that waits for no lock.
+    :param db: a connection of its own, in autocommit mode.
     :param lock: the lock between processes.
     :param patience: how long a unit of work waits for others, in seconds.
     :param verify: raises StorageUnavailableError when the file is not the one that was opened.
     """
 
     def __init__(self, db: Database, lock: ProcessLock, patience: float, verify: Callable[[], None]) -> None:
+        db.execute("PRAGMA busy_timeout = 0")  # all waiting is done here, up to one deadline
         self._db = db
         self._lock = lock
         self._patience = patience

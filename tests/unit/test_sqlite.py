@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -36,6 +36,11 @@ def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         yield connection
+
+
+def open_files() -> int:
+    """Return how many files this process has open."""
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 class TestFile:
@@ -131,7 +136,7 @@ class TestPatience:
         path = tmp_path / "new.db"
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(StorageUnavailableError, match="new.db: database is locked"):
+            with pytest.raises(StorageUnavailableError, match="new.db: another program has locked it"):
                 SqliteStore(path, patience=0.05)
             other.execute("ROLLBACK")
         SqliteStore(path, patience=0.05).close()
@@ -175,3 +180,69 @@ class TestBrokenStatements:
 
             with pytest.raises(StorageUnavailableError):
                 store.ping()
+
+    def test_the_connection_of_a_reading_that_failed_is_closed(
+        self, path: Path, by_hand: sqlite3.Connection
+    ) -> None:
+        with SqliteStore(path) as store:
+            store.ping()
+            before = open_files()
+            by_hand.execute("ALTER TABLE users RENAME TO people")
+            for _ in range(20):
+                with pytest.raises(StorageUnavailableError):
+                    store.ping()
+            assert open_files() <= before
+
+            by_hand.execute("ALTER TABLE people RENAME TO users")
+            store.ping()
+
+
+class TestClosing:
+    @pytest.mark.parametrize(
+        "use",
+        [
+            SqliteStore.ping,
+            SqliteStore.unit_of_work,
+            lambda store: store.users.get("jo"),
+            lambda store: store.products.list_all(),
+            lambda store: store.products.find(["a"]),
+            lambda store: store.orders.of_user("jo"),
+            lambda store: PlaceOrder(store)("jo", ["b"]),
+        ],
+    )
+    def test_a_closed_store_says_so(self, path: Path, use: Callable[[SqliteStore], object]) -> None:
+        with SqliteStore(path) as store:
+            store.ping()
+
+        with pytest.raises(RuntimeError, match="benefits.db is closed"):
+            use(store)
+
+    def test_nothing_of_it_stays_open(self, path: Path) -> None:
+        before = open_files()
+        with SqliteStore(path) as store:
+            PlaceOrder(store)("jo", ["b"])
+            store.ping()
+
+        assert open_files() == before
+
+    def test_nor_of_one_that_could_not_be_opened(self, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE _sqlite_migrations SET migration_set = 'another'")
+            connection.commit()
+        before = open_files()
+        with pytest.raises(StorageUnavailableError):
+            SqliteStore(path)
+
+        assert open_files() == before
+
+    def test_nor_of_one_whose_preparation_failed(self, path: Path, by_hand: sqlite3.Connection) -> None:
+        by_hand.execute("PRAGMA journal_mode = DELETE")
+        by_hand.execute("BEGIN IMMEDIATE")
+
+        def fail_to_open() -> int:
+            with pytest.raises(StorageUnavailableError):
+                SqliteStore(path, patience=0)
+            return open_files()
+
+        # SQLite keeps a file open for later while another connection of this process has locks on it.
+        assert fail_to_open() == [fail_to_open() for _ in range(10)][-1]
