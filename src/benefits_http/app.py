@@ -24,7 +24,7 @@ def require_origin(text: str) -> str:
 
     :raises ValueError: it is neither; flask-cors would take some of that for a regular expression.
     """
-    if text == "*" or re.fullmatch(r"https?://[A-Za-z0-9._:\[\]-]+", text):
+    if text == "*" or re.fullmatch(r"https?://[A-Za-z0-9._:-]+", text):
         return text
     raise ValueError(f"{text!r} is not an origin such as https://benefits.example.com, nor *")
 
@@ -73,8 +73,17 @@ def create_app(
         methods=["GET", "HEAD", "POST"],
         allow_headers=["Content-Type"],
         send_wildcard=True,
+        always_send=False,
     )
+    app.after_request(_protect)
     return app
+
+
+def _protect(response: Response) -> Response:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    # Whether pages of an origin may read an answer is said in it, and caches must not give it to those of another.
+    response.vary.add("Origin")
+    return response
 
 
 def _refuse_leading_slashes() -> None:

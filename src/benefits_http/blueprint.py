@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from hashlib import sha256
 from secrets import token_hex
 from typing import Final
 
@@ -20,6 +21,7 @@ from benefits_core import (
     InvalidUserIdError,
     ListProducts,
     PlaceOrder,
+    Product,
     Store,
 )
 from benefits_http import wire
@@ -80,9 +82,11 @@ def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALAN
         response.headers["Cache-Control"] = "no-store"
         return response
 
+    catalogue = _Catalogue()
+
     @get("/products")
     def products() -> Response:
-        return _json(wire.products_body(list_products()))
+        return catalogue.response(list_products())
 
     @post("/orders")
     def orders() -> Response:
@@ -100,6 +104,25 @@ def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALAN
     blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
     blueprint.register_error_handler(RefusedRequestError, _refused_request)
     return blueprint
+
+
+class _Catalogue:
+    """The catalogue as a body, encoded once for each change of it, with a tag by which clients know what they have."""
+
+    def __init__(self) -> None:
+        self._encoded: tuple[Sequence[Product], bytes, str] | None = None
+
+    def response(self, products: Sequence[Product]) -> Response:
+        encoded = self._encoded
+        if encoded is None or encoded[0] != products:
+            body = wire.products_body(products)
+            self._encoded = encoded = products, body, sha256(body).hexdigest()[:32]
+        _, body, tag = encoded
+        known = request.if_none_match.contains_weak(tag)  # which compares as If-None-Match is compared
+        response = Response(status=304) if known else _json(body)
+        response.set_etag(tag)
+        response.headers["Cache-Control"] = "no-cache"  # keep it, but ask whether it is still true
+        return response
 
 
 def _add_converter(state: BlueprintSetupState) -> None:

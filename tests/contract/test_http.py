@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from benefits_core import Store
+from benefits_core import OfferProducts, Store
 from benefits_http import create_app
 from contract.builders import NETFLIX, order, stocked
 
@@ -149,6 +151,23 @@ class TestProducts:
             b'{"id":"gym","name":"Gym","price":400},'
             b'{"id":"flu-shot","name":"Flu vaccination","price":0}]}'
         )
+
+    def test_a_client_that_has_the_catalogue_is_not_sent_it_again(
+        self, client: FlaskClient, prefix: str, store: Store
+    ) -> None:
+        first = client.get(f"{prefix}/products")
+        tag = first.headers["ETag"]
+
+        again = client.get(f"{prefix}/products", headers={"If-None-Match": f'"other", W/{tag}'})
+        assert (again.status_code, again.data) == (304, b"")
+        assert again.headers["ETag"] == tag
+        assert again.headers["Cache-Control"] == first.headers["Cache-Control"] == "no-cache"
+
+        OfferProducts(store)([attrs.evolve(NETFLIX, price=Decimal(1))])
+        changed = client.get(f"{prefix}/products", headers={"If-None-Match": tag})
+        assert changed.status_code == 200
+        assert changed.get_json()["products"][0]["price"] == 1
+        assert changed.headers["ETag"] != tag
 
 
 class TestOrders:
@@ -373,7 +392,20 @@ class TestEverythingElse:
         assert response.headers["Access-Control-Allow-Headers"].lower() == "content-type"
         assert "Access-Control-Allow-Credentials" not in response.headers
 
-    def test_no_other_origin_may(self, client: FlaskClient, prefix: str) -> None:
-        response = client.get(f"{prefix}/products", headers={"Origin": "https://evil.example"})
+    @pytest.mark.parametrize(
+        "origin", [None, "https://evil.example", "null", "http://localhost:3000.evil.example"]
+    )
+    def test_no_other_origin_may(self, client: FlaskClient, prefix: str, origin: str | None) -> None:
+        response = client.get(f"{prefix}/products", headers={"Origin": origin} if origin else {})
 
-        assert response.headers.get("Access-Control-Allow-Origin") in {None, "http://localhost:3000"}
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+    @pytest.mark.parametrize("path", ["/products", "/users/jo", "/nothing", "/healthz"])
+    def test_every_answer_says_what_browsers_and_caches_must_not_do_with_it(
+        self, client: FlaskClient, prefix: str, path: str
+    ) -> None:
+        response = client.get(prefix + path, headers={"Origin": "http://localhost:3000"})
+
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers.getlist("Vary") == ["Origin"]
+        assert "Access-Control-Allow-Credentials" not in response.headers
