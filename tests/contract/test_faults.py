@@ -161,6 +161,14 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path
     storm.verify(database)
 
 
+def test_workers_do_not_outlive_their_parent(database: Path) -> None:
+    with running(database) as service:
+        workers = service.workers()
+        service.process.kill()
+        wait_until(lambda: service.listeners() == 0)
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: signal.Signals) -> None:
     """SIGTERM as a supervisor sends it, Ctrl-C as a terminal does: to every process of the service."""

@@ -1,9 +1,9 @@
-"""The application around the blueprint: what it answers when something goes wrong that nobody foresaw."""
+"""The application around the blueprint: what nobody foresaw, pages of other origins, the wish for a WebSocket."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from flask import abort
@@ -41,3 +41,74 @@ def test_what_nobody_foresaw_is_logged_under_an_id_and_not_told(
 def test_a_name_that_the_package_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(ImportError, match="create_ap"):
         from benefits_http import create_ap  # noqa: F401, PLC0415 - it is not there
+
+
+class TestOrigins:
+    @staticmethod
+    def allowed(origins: Iterable[str], origin: str) -> str | None:
+        """Return which origin a browser is told may read the answer, if one sends this."""
+        client = create_app(MemoryStore(), cors_origins=origins).test_client()
+        answer = client.get("/products", headers={"Origin": origin})
+        assert answer.status_code == 200
+        allowed: str | None = answer.headers.get("Access-Control-Allow-Origin")
+        return allowed
+
+    @pytest.mark.parametrize("origin", ["https://benefits.example.com", "http://localhost:3000"])
+    def test_each_of_several_origins_may_call(self, origin: str) -> None:
+        assert self.allowed(["https://benefits.example.com", "http://localhost:3000"], origin) == origin
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://elsewhere.example.com",
+            "http://benefits.example.com",
+            "https://benefits.example.com:8443",
+            "https://benefits.example.com.elsewhere.example",
+            "https://benefits-example.com",
+            "null",
+        ],
+    )
+    def test_no_other_may(self, origin: str) -> None:
+        assert self.allowed(["https://benefits.example.com", "http://localhost:3000"], origin) is None
+
+    def test_with_a_star_all_may(self) -> None:
+        assert self.allowed(["*"], "https://anywhere.example") == "*"
+
+    def test_with_none_nobody_may(self) -> None:
+        assert self.allowed([], "http://localhost:3000") is None
+
+    @pytest.mark.parametrize(
+        ("origins", "named"),
+        [
+            ("https://benefits.example.com", "'h'"),
+            (["https://.*"], r"'https://\.\*'"),
+            ([r"https://benefits\.example\.com"], "https://benefits"),
+            (["http://localhost:3000", "localhost:3000"], "'localhost:3000'"),
+            (["https://benefits.example.com/"], "'https://benefits.example.com/'"),
+            ([""], "''"),
+        ],
+    )
+    def test_what_is_no_origin_is_refused(self, origins: Iterable[str], named: str) -> None:
+        """A bare string is a mistake that is easily made; each of its letters would be an origin."""
+        with pytest.raises(ValueError, match=f"{named}.* is not an origin"):
+            create_app(MemoryStore(), cors_origins=origins)
+
+    @pytest.mark.parametrize("path", ["/orders", "/api/products", "/users/jo"])
+    def test_a_browser_that_asks_is_told_exactly_the_methods_of_the_api(self, path: str) -> None:
+        client = create_app(MemoryStore()).test_client()
+
+        answer = client.options(
+            path, headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+        )
+
+        assert answer.status_code == 200
+        methods = answer.headers["Access-Control-Allow-Methods"].split(", ")
+        assert sorted(methods) == ["GET", "HEAD", "POST"]
+
+
+def test_the_wish_for_a_websocket_is_ignored() -> None:
+    client = create_app(MemoryStore()).test_client()
+
+    answer = client.get("/products", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+
+    assert (answer.status_code, answer.json) == (200, {"products": []})

@@ -12,37 +12,10 @@ from pathlib import Path
 import pytest
 
 from benefits_core import Product
-from benefits_http.service import main
 from benefits_sqlite import SqliteStore
+from unit.command import Command
 
 SEED = Path(__file__).parents[2] / "seed.json"
-
-
-class Command:
-    """Runs the command in this process, in an empty folder."""
-
-    def __init__(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
-    ) -> None:
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-        monkeypatch.chdir(folder)
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """Return its exit status, and what it wrote to standard output and standard error."""
-        self._monkeypatch.setattr(sys, "argv", ["benefits", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-        out, err = self._capsys.readouterr()
-        status = exited.value.code or 0
-        assert isinstance(status, int)
-        return status, out, err
-
-
-@pytest.fixture
-def benefits(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Return the command."""
-    return Command(capsys, monkeypatch, tmp_path)
 
 
 def catalogue(database: str = "benefits.db") -> tuple[Product, ...]:

@@ -1,7 +1,8 @@
-"""The error table: every error of the core has its answer over HTTP."""
+"""The errors of the core: every one has its answer over HTTP, and survives the way to another process."""
 
 from __future__ import annotations
 
+import pickle
 from decimal import Decimal
 from typing import Any
 
@@ -60,3 +61,30 @@ def test_an_error_that_a_store_derives_is_answered_as_its_base_is(base: type[Ben
 
 def test_a_client_is_told_when_to_come_back_to_a_store_that_could_not_serve() -> None:
     assert answer_to(StorageUnavailableError("locked")).headers == {"Retry-After": "1"}
+
+
+EXAMPLES = [
+    BenefitsError("anything else"),
+    InvalidValueError("price", 7.5, "a Decimal"),
+    InvalidUserIdError("user_id", "", "a name"),
+    OrderRefusedError("for a reason"),
+    ProductsNotFoundError(("yacht", "jet")),
+    ProductsAlreadyPurchasedError(("netflix",)),
+    InsufficientBalanceError(Decimal(1), Decimal("2.50")),
+    InconsistentChangeError("lost"),
+    StorageUnavailableError("disk full"),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling(error: BenefitsError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - it was made here
+
+    assert type(copy) is type(error)
+    assert copy.args == error.args
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+
+
+def test_there_is_an_example_of_each() -> None:
+    assert {type(error) for error in EXAMPLES} == _errors_of_the_core()

@@ -208,6 +208,8 @@ def test_an_order_leaves_no_user_who_could_not_have_placed_it() -> None:
         User.newcomer("johndoe", Decimal("75.98")).after(order)
     with pytest.raises(InconsistentChangeError, match="product_ids must be "):
         User("johndoe", Decimal(500), Decimal(500), ("netflix",)).after(order)
+    with pytest.raises(InconsistentChangeError, match="'jane' can't have placed an order of 'johndoe'"):
+        User.newcomer("jane").after(order)
 
 
 def test_a_basket_holds_each_product_once_in_the_order_sent() -> None:

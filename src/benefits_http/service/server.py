@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 from functools import partial
+from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Final
+from typing import Final, cast
 
 from flask import Flask
 from granian.constants import Interfaces
@@ -53,9 +54,7 @@ def _begin_work(settings: Settings) -> Flask:
 
 def _outlive_nobody() -> None:
     # A worker whose parent was killed would go on, hold the port, and never be replaced.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    cast("BaseProcess", multiprocessing.parent_process()).join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

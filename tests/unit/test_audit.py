@@ -1,0 +1,243 @@
+"""``benefits check``: a sound database is one line; every kind of damage is found, and named."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benefits_core import User
+from benefits_sqlite import Audit, SqliteStore, audit_database
+from contract.builders import order, stocked
+from unit.command import Command
+
+LINES = """
+    CREATE TABLE rebuilt (
+        user_number INTEGER NOT NULL REFERENCES users,
+        product_id TEXT NOT NULL REFERENCES products,
+        order_number INTEGER NOT NULL REFERENCES orders,
+        position INTEGER NOT NULL,
+        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999)
+        {}
+    ) STRICT {}
+    """
+REBUILD_LINES = (
+    "INSERT INTO rebuilt SELECT * FROM order_lines",
+    "UPDATE rebuilt SET product_id = 'netflix', price = 7599 WHERE product_id = 'flu-shot'",
+    "DROP TABLE order_lines",
+    "ALTER TABLE rebuilt RENAME TO order_lines",
+)
+NOT_OURS = "table order_lines: it is not as this version defines it"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a database with two users: jo has placed the orders 1 and 2, and al the order 3."""
+    path = tmp_path / "benefits.db"
+    with SqliteStore(path) as store:
+        stocked(store)
+        order(store, "jo", "netflix", "spotify")
+        order(store, "jo", "flu-shot")
+        order(store, "al", "gym")
+    return path
+
+
+def damage(path: Path, *statements: str) -> None:
+    """Do to a database what it would never let anybody do."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("PRAGMA writable_schema = ON")
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_a_sound_database_is_one_line(benefits: Command, path: Path) -> None:
+    before = path.read_bytes()
+
+    assert benefits("check") == (0, "benefits.db is sound: 2 users, 3 orders, 4 products.\n", "")
+    assert path.read_bytes() == before
+
+
+def test_it_says_the_same_to_another_program(path: Path) -> None:
+    assert audit_database(str(path)) == Audit((), users=2, orders=3, products=4)
+
+
+@pytest.mark.parametrize(
+    ("statement", "findings"),
+    [
+        (
+            "UPDATE users SET balance = balance - 1 WHERE user_id = 'jo'",
+            [
+                "user 'jo': the opening balance of 50000 cents is not the balance of 37801 and the 12198 of all orders"
+            ],
+        ),
+        (
+            "UPDATE users SET balance = -1 WHERE user_id = 'jo'",
+            [
+                "user 'jo': the opening balance of 50000 cents is not the balance of -1 and the 12198 of all orders"
+            ],
+        ),
+        (
+            "UPDATE users SET opening_balance = opening_balance + 1 WHERE user_id = 'al'",
+            [
+                "user 'al': the opening balance of 50001 cents is not the balance of 10000 and the 40000 of all orders"
+            ],
+        ),
+        (
+            "UPDATE orders SET total = total + 1 WHERE order_number = 1",
+            [
+                "user 'jo': the opening balance of 50000 cents is not the balance of 37802 and the 12199 of all orders",
+                "order 1: the total of 12199 cents is not the 12198 of its lines, or it has none",
+            ],
+        ),
+        (
+            "UPDATE order_lines SET price = price + 1 WHERE product_id = 'netflix'",
+            ["order 1: the total of 12198 cents is not the 12199 of its lines, or it has none"],
+        ),
+        (
+            "DELETE FROM order_lines WHERE product_id = 'spotify'",
+            ["order 1: the total of 12198 cents is not the 7599 of its lines, or it has none"],
+        ),
+        (
+            "DELETE FROM order_lines WHERE product_id = 'flu-shot'",
+            ["order 2: the total of 0 cents is not the 0 of its lines, or it has none"],
+        ),
+        (
+            "UPDATE order_lines SET user_number = 2 WHERE product_id = 'netflix'",
+            ["order 1: the line of 'netflix' is another user's"],
+        ),
+        (
+            "UPDATE orders SET user_number = 1 WHERE order_number = 3",
+            [
+                "user 'jo': the opening balance of 50000 cents is not the balance of 37802 and the 52198 of all orders",
+                "user 'al': the opening balance of 50000 cents is not the balance of 10000 and the 0 of all orders",
+                "order 3: the line of 'gym' is another user's",
+            ],
+        ),
+        (
+            "UPDATE orders SET placed_at = 'yesterday' WHERE order_number = 2",
+            ["order 2: 'yesterday' is no moment"],
+        ),
+    ],
+)
+def test_books_that_do_not_balance_are_named(
+    benefits: Command, path: Path, statement: str, findings: list[str]
+) -> None:
+    damage(path, statement)
+
+    assert benefits("check") == (1, "".join(f"{finding}\n" for finding in findings), "")
+
+
+@pytest.mark.parametrize(
+    ("statements", "finding"),
+    [
+        (
+            ["UPDATE order_lines SET product_id = 'nothing' WHERE product_id = 'gym'"],
+            "refers to a row of products that is not there",
+        ),
+        (["DELETE FROM users WHERE user_id = 'al'"], "row 3 refers to a row of users that is not there"),
+        (["DELETE FROM orders WHERE order_number = 2"], "refers to a row of orders that is not there"),
+        ([LINES.format("", ""), *REBUILD_LINES], NOT_OURS),
+        *(
+            ([f"DROP TABLE {table}"], f"table {table}: it is not as this version defines it")
+            for table in ("catalogue", "order_lines", "orders", "products", "users")
+        ),
+        (["DROP TABLE _sqlite_migrations"], "it is the database of another program"),
+        (
+            [
+                "UPDATE sqlite_schema SET sql = replace(sql, 'CHECK (balance BETWEEN 0 AND opening_balance)', '')"
+            ],
+            "table users: it is not as this version defines it",
+        ),
+        (
+            ["UPDATE sqlite_schema SET sql = replace(sql, ' REFERENCES orders', '')"],
+            NOT_OURS,
+        ),
+    ],
+)
+def test_a_structure_that_does_not_hold_is_named(
+    benefits: Command, path: Path, statements: list[str], finding: str
+) -> None:
+    damage(path, *statements)
+
+    status, out, err = benefits("check")
+    assert (status, err) == (1, "")
+    assert finding in out
+    assert "Traceback" not in out
+
+
+def test_a_product_that_is_owned_twice_although_the_table_seems_as_ever_is_found(
+    benefits: Command, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        [[as_ever]] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'order_lines'")
+    # A wider key stores its rows alike.
+    wider = LINES.format(", PRIMARY KEY (user_number, product_id, order_number)", ", WITHOUT ROWID")
+    damage(
+        path,
+        wider,
+        *REBUILD_LINES,
+    )
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'order_lines'", (as_ever,))
+
+    status, out, _ = benefits("check")
+    assert status == 1
+    assert "order_lines" in out or "owns 'netflix' 2 times" in out
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_a_page_that_was_overwritten_is_found(benefits: Command, path: Path, page: int) -> None:
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096 + (100 if page == 1 else 0))
+        assert file.read(1)
+        file.seek(-1, 1)
+        file.write(b"\xa5" * 2000)
+
+    status, out, err = benefits("check")
+    assert (status, err) == (1, "")
+    assert out
+
+
+def test_a_byte_that_was_changed_in_the_middle_of_a_text_is_found(benefits: Command, path: Path) -> None:
+    """SQLite itself has no sums over its pages; the books tell."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"flu-shotFlu vaccination", b"flu-shooFlu vaccination"))
+
+    assert benefits("check")[0] == 1
+
+
+def test_a_file_that_is_no_database_is_named(benefits: Command, path: Path) -> None:
+    path.write_text("Not a database, whatever its size. " * 100)
+
+    assert benefits("check") == (1, "benefits.db: it is not a database; name another file\n", "")
+
+
+def test_an_empty_file_has_none_of_the_tables(benefits: Command, path: Path) -> None:
+    path.write_bytes(b"")
+
+    status, out, _ = benefits("check")
+    assert status == 1
+    assert "table users: it is not as this version defines it" in out
+    assert path.read_bytes() == b""
+
+
+def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
+    benefits: Command, tmp_path: Path
+) -> None:
+    assert benefits("check", "--database", "no.db") == (2, "", "benefits: no.db: there is no such file\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_works_beside_an_open_unit_of_work_and_sees_nothing_of_that(benefits: Command, path: Path) -> None:
+    with SqliteStore(path) as store:
+        order(store, "al", "flu-shot")
+        with store.unit_of_work() as work:
+            work.users.get_or_add(User.newcomer("new"))
+
+            assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
+        assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")

@@ -1,0 +1,180 @@
+"""Writing through the SQLite store when something fails: one of several units in a round, the file, another process."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from threading import Event, get_ident
+
+import pytest
+
+from benefits_core import InsufficientBalanceError, PlaceOrder, StorageUnavailableError
+from benefits_sqlite import SqliteStore, audit_database
+from benefits_sqlite.waiting import ProcessLock
+from contract.builders import add_user, order, stocked
+from unit.threads import A_LONG_TIME, FOR_ITS_TURN, wait_until_it_waits
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a database with a catalogue in it."""
+    path = tmp_path / "benefits.db"
+    with SqliteStore(path) as store:
+        stocked(store)
+    return path
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    """Return a store over it."""
+    with SqliteStore(path, patience=A_LONG_TIME) as store:
+        yield store
+
+
+def by_hand(path: Path, statement: str) -> None:
+    """Run a statement as another program."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def one_round(store: SqliteStore, *orders: tuple[str, str]) -> list[Future[object]]:
+    """Place orders, each in a thread of its own, so that they share one transaction in this order."""
+    askings: list[Future[object]] = []
+    may_end, has_it = Event(), Event()
+
+    def hold() -> None:
+        with store.unit_of_work():
+            has_it.set()
+            assert may_end.wait(A_LONG_TIME)
+
+    def place(started: Future[int], user_id: str, item: str) -> object:
+        started.set_result(get_ident())
+        return PlaceOrder(store)(user_id, [item])
+
+    with ThreadPoolExecutor() as pool:
+        holder = pool.submit(hold)
+        assert has_it.wait(A_LONG_TIME)
+        try:
+            for user_id, item in orders:
+                started: Future[int] = Future()
+                askings.append(pool.submit(place, started, user_id, item))
+                wait_until_it_waits(started.result(A_LONG_TIME), FOR_ITS_TURN)
+        finally:
+            may_end.set()
+        holder.result(A_LONG_TIME)
+    return askings
+
+
+class TestRounds:
+    def test_of_several_units_in_one_transaction_the_refused_one_alone_is_undone(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        add_user(store, "poor", 10)
+        before, refused, after = one_round(store, ("jo", "gym"), ("poor", "gym"), ("al", "gym"))
+
+        assert isinstance(refused.exception(), InsufficientBalanceError)
+        assert before.exception() is after.exception() is None
+        assert [len(store.orders.of_user(name)) for name in ("jo", "poor", "al")] == [1, 0, 1]
+        assert audit_database(str(path)).findings == ()
+
+    def test_when_sqlite_gives_up_the_transaction_every_unit_in_it_is_told(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        by_hand(
+            path,
+            "CREATE TRIGGER full BEFORE INSERT ON order_lines WHEN new.product_id = 'gym'"
+            " BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
+        )
+        told = one_round(store, ("jo", "netflix"), ("al", "gym"), ("bo", "netflix"))
+
+        for one in told:
+            assert isinstance(one.exception(), StorageUnavailableError)
+            assert "no room" in str(one.exception())
+        assert [store.users.get(name) for name in ("jo", "al", "bo")] == [None] * 3
+
+        by_hand(path, "DROP TRIGGER full")
+        assert order(store, "jo", "gym").order_id == "1"
+
+
+class TestVanishedFile:
+    def test_a_unit_of_work_that_ends_without_its_file_is_not_told_that_it_was_kept(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        elsewhere = path.with_name("elsewhere.db")
+        with (
+            pytest.raises(StorageUnavailableError, match="is not the file that was opened"),
+            store.unit_of_work() as work,
+        ):
+            [product] = work.products.find(["gym"]).values()
+            work.products.put([product])
+            path.rename(elsewhere)
+
+        elsewhere.rename(path)
+        assert order(store, "jo", "gym").total == Decimal(400)
+
+    def test_without_its_file_there_is_no_reading_and_no_writing_until_it_is_back(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        order(store, "jo", "netflix")
+        elsewhere = path.with_name("elsewhere.db")
+        path.rename(elsewhere)
+        for _ in range(2):
+            with pytest.raises(StorageUnavailableError, match="is not the file that was opened"):
+                order(store, "jo", "gym")
+            with pytest.raises(StorageUnavailableError):
+                store.users.get("jo")
+        assert not path.exists()
+
+        elsewhere.rename(path)
+        order(store, "jo", "gym")
+        assert len(store.orders.of_user("jo")) == 2
+
+    def test_another_file_in_its_place_is_not_touched(self, store: SqliteStore, path: Path) -> None:
+        path.rename(path.with_name("elsewhere.db"))
+        path.write_text("precious")
+
+        with pytest.raises(StorageUnavailableError):
+            order(store, "jo", "gym")
+        with pytest.raises(StorageUnavailableError):
+            store.ping()
+        assert path.read_text() == "precious"
+
+    def test_a_file_that_is_overwritten_where_it_is_makes_the_store_unavailable(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            # So that the store's connection has to look at the file again before it can begin.
+            other.execute("UPDATE catalogue SET version = version + 1")
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path.write_bytes(b"Not a database, whatever its size. " * 1000)
+
+        with pytest.raises(StorageUnavailableError, match="file is not a database"):
+            order(store, "jo", "gym")
+        assert path.read_bytes() == b"Not a database, whatever its size. " * 1000
+
+
+class TestOtherProcesses:
+    def test_who_waits_too_long_for_the_lock_between_them_is_told_so(self, path: Path) -> None:
+        with SqliteStore(path, patience=0.01) as store, closing(ProcessLock(f"{path}-lock")) as lock:
+            assert lock.acquire(time.monotonic())
+            with pytest.raises(StorageUnavailableError, match="another process has been writing for 0.01 s"):
+                order(store, "jo", "gym")
+            store.ping()
+            lock.release()
+
+            assert order(store, "jo", "gym").order_id == "1"
+
+    def test_who_waits_too_long_to_prepare_a_new_file_is_told_so(self, tmp_path: Path) -> None:
+        path = tmp_path / "new.db"
+        with closing(ProcessLock(f"{path}-lock")) as lock:
+            assert lock.acquire(time.monotonic())
+            with pytest.raises(StorageUnavailableError, match="new.db: others have been writing for 0.01 s"):
+                SqliteStore(path, patience=0.01)
+            lock.release()
+
+        SqliteStore(path, patience=0.01).close()
