@@ -5,12 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 import attrs
 from sqlite_utils import Database
 
-from benefits_core.errors import StorageUnavailableError
+from benefits_core.errors import InvalidUserIdError, InvalidValueError, StorageUnavailableError
+from benefits_core.model import Product
+from benefits_core.values import normal_user_id
 from benefits_sqlite.inspection import inspect, open_for_reading
 from benefits_sqlite.schema import migrations
 
@@ -29,9 +33,17 @@ _QUESTIONS: Final = (
         """
         SELECT order_number, total, coalesce(sum(price), 0)
         FROM orders LEFT JOIN order_lines USING (order_number)
-        GROUP BY order_number HAVING total <> coalesce(sum(price), 0) OR count(price) = 0
+        GROUP BY order_number HAVING total <> coalesce(sum(price), 0)
         """,
-        "order {}: the total of {} cents is not the {} of its lines, or it has none",
+        "order {}: the total of {} cents is not the {} of its lines",
+    ),
+    (
+        """
+        SELECT order_number
+        FROM orders LEFT JOIN order_lines USING (order_number)
+        GROUP BY order_number HAVING count(position) <> coalesce(max(position) + 1, -1)
+        """,
+        "order {}: lines of it are missing",
     ),
     (
         """
@@ -50,8 +62,20 @@ _QUESTIONS: Final = (
         "order {}: the line of {!r} is another user's",
     ),
     (
-        "SELECT order_number, placed_at FROM orders WHERE julianday(placed_at) IS NULL",
+        "SELECT order_number, placed_at FROM orders WHERE NOT is_moment(placed_at)",
         "order {}: {!r} is no moment",
+    ),
+    (
+        "SELECT user_number, user_id FROM users WHERE NOT is_user_id(user_id)",
+        "user number {}: {!r} is no user id",
+    ),
+    (
+        "SELECT product_id, name FROM products WHERE NOT is_product(product_id, name)",
+        "product {!r}: its id or its name {!r} is none",
+    ),
+    (
+        "SELECT count(*) FROM catalogue HAVING count(*) <> 1",
+        "table catalogue: it has {} rows, and not one",
     ),
 )
 
@@ -87,12 +111,43 @@ def audit_database(path: str) -> Audit:
 
 
 def _audit(db: Database) -> Audit:
+    for rule in (is_moment, is_user_id, is_product):
+        db.register_function(rule, deterministic=True)
     structure = tuple(_structure_findings(db))
-    if structure:  # what follows relies on it
-        return Audit(structure)
-    books = tuple(sentence.format(*row) for question, sentence in _QUESTIONS for row in db.execute(question))
-    [counts] = db.execute(_COUNT)
-    return Audit(books, *counts)
+    try:
+        books = tuple(
+            sentence.format(*row) for question, sentence in _QUESTIONS for row in db.execute(question)
+        )
+        [counts] = db.execute(_COUNT)
+    except sqlite3.DatabaseError as error:
+        # Where the structure is damaged, some questions have no answer.
+        return Audit(structure or (str(error),))
+    return Audit(structure + books, *counts)
+
+
+def is_moment(text: str) -> bool:
+    """Tell whether a text is a moment as orders have it, with its timezone."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def is_user_id(text: str) -> bool:
+    """Tell whether a text is a user id in its one spelling."""
+    try:
+        return normal_user_id(text) == text
+    except InvalidUserIdError:
+        return False
+
+
+def is_product(product_id: str, name: str) -> bool:
+    """Tell whether a product can have this id and this name."""
+    try:
+        Product(product_id, name, Decimal(0))
+    except InvalidValueError:
+        return False
+    return True
 
 
 def _structure_findings(db: Database) -> Iterator[str]:
@@ -100,7 +155,8 @@ def _structure_findings(db: Database) -> Iterator[str]:
         if message != "ok":
             yield f"SQLite: {message}"
     for table, row, other, _ in db.execute("PRAGMA foreign_key_check"):
-        yield f"table {table}: row {row} refers to a row of {other} that is not there"
+        which = "a row" if row is None else f"row {row}"
+        yield f"table {table}: {which} refers to a row of {other} that is not there"
     with closing(Database(memory=True)) as model:
         migrations.apply(model)
         for name, definition in _definitions(model).items():

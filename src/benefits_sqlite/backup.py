@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -21,11 +22,14 @@ def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> Non
     :param overwrite: whether a file of that name may be replaced.
     :raises FileExistsError: it may not, and there is one.
     :raises OSError: the copy can't be written.
-    :raises StorageUnavailableError: the database can't be read.
+    :raises StorageUnavailableError: the database can't be read, or the target is a database in use.
     """
     inspect(path, to_write=False)
     if target.exists() and not overwrite:
         raise FileExistsError
+    if Path(f"{target}-wal").exists() or (target.exists() and target.samefile(path)):
+        # SQLite would read the log that lies there into the copy.
+        raise StorageUnavailableError(f"{target}: it is a database in use; name another file")
     handle, unfinished = mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
     try:
         os.close(handle)
@@ -42,6 +46,8 @@ def _copy(path: str, unfinished: str) -> None:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, and nothing that belongs beside it
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise StorageUnavailableError(f"{path}: {error}") from error
 
 

@@ -9,12 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
 from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
+
+_HEADER_BYTES: Final = 100
+"""What every SQLite file begins with."""
 
 
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
@@ -24,7 +28,18 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
     :param patience: how long to wait for another program that has locked it, in seconds.
     :raises StorageUnavailableError: it can't; the message names the file and what to do.
     """
-    folder = Path(path).parent
+    status = _inspect_place(path, to_write=to_write)
+    if status is None or status.st_size == 0:
+        return
+    if status.st_size < _HEADER_BYTES:  # SQLite takes some of these for empty
+        raise StorageUnavailableError(f"{path}: it is not a database; name another file")
+    with _understood(path):
+        if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
+            raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
+
+
+def _inspect_place(path: str, *, to_write: bool) -> os.stat_result | None:
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise StorageUnavailableError(f"{path}: its folder does not exist; create it first")
     if to_write and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
@@ -32,7 +47,7 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
     try:
         status = Path(path).stat()
     except FileNotFoundError:
-        return
+        return None
     except OSError as error:
         raise StorageUnavailableError(f"{path}: {error.strerror}; name another file") from error
     if not stat.S_ISREG(status.st_mode):
@@ -42,15 +57,15 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
         raise StorageUnavailableError(f"{path}: it may not be read; change its permissions")
     if to_write and not os.access(path, os.W_OK, effective_ids=True):
         raise StorageUnavailableError(f"{path}: it may not be written to; change its permissions")
-    if status.st_size:
-        with _understood(path):
-            if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
-                raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
+    return status
 
 
-def open_for_reading(path: str) -> sqlite3.Connection:
-    """Return a connection that changes nothing, not even by tidying up when it is closed."""
-    return sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True)
+def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
+    """Return a connection that changes nothing, not even by tidying up when it is closed.
+
+    :param wait: how long its statements wait for another program that has locked the file, in seconds.
+    """
+    return sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=wait)
 
 
 @contextmanager
@@ -66,7 +81,7 @@ def _understood(path: str) -> Iterator[None]:
 
 
 def _inspect_content(path: str) -> None:
-    with closing(Database(open_for_reading(path), execute_plugins=False)) as db:
+    with closing(Database(open_for_reading(path, wait=0), execute_plugins=False)) as db:
         _inspect_origin(path, db)
         _inspect_size(path, db)
 

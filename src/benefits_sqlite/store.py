@@ -114,7 +114,7 @@ class SqliteStore:
         try:
             if self._identify() == self.identity:
                 return
-        except FileNotFoundError:
+        except OSError:  # not there, or not to be reached
             pass
         raise StorageUnavailableError(
             f"{self.path} is not the file that was opened; put it back, or start again"
@@ -156,7 +156,9 @@ class SqliteStore:
         self._read("SELECT 1 FROM users LIMIT 1")
 
     def close(self) -> None:
-        """Close the file; using the store later raises RuntimeError. No unit of work may be open."""
+        """Close the file; using the store later raises RuntimeError, closing it again does nothing. No unit of work may be open."""
+        if self._closed:
+            return
         self._closed = True
         self._writer.close()
         while self._idle_readers:

@@ -72,11 +72,11 @@ class Turns:
     def _take(self, patience: float) -> _Turn:
         turn = _Turn()
         turn.signal.acquire()
-        with self._mutex:
-            self._arrivals.append(turn)
-            if not self._busy:
-                self._begin_round()
         try:
+            with self._mutex:
+                self._arrivals.append(turn)
+                if not self._busy:
+                    self._begin_round()
             came = turn.signal.acquire(timeout=patience)
         except BaseException:  # such as Ctrl-C
             if not self._withdraw(turn):

@@ -90,20 +90,20 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
             "UPDATE orders SET total = total + 1 WHERE order_number = 1",
             [
                 "user 'jo': the opening balance of 50000 cents is not the balance of 37802 and the 12199 of all orders",
-                "order 1: the total of 12199 cents is not the 12198 of its lines, or it has none",
+                "order 1: the total of 12199 cents is not the 12198 of its lines",
             ],
         ),
         (
             "UPDATE order_lines SET price = price + 1 WHERE product_id = 'netflix'",
-            ["order 1: the total of 12198 cents is not the 12199 of its lines, or it has none"],
+            ["order 1: the total of 12198 cents is not the 12199 of its lines"],
         ),
         (
             "DELETE FROM order_lines WHERE product_id = 'spotify'",
-            ["order 1: the total of 12198 cents is not the 7599 of its lines, or it has none"],
+            ["order 1: the total of 12198 cents is not the 7599 of its lines"],
         ),
         (
             "DELETE FROM order_lines WHERE product_id = 'flu-shot'",
-            ["order 2: the total of 0 cents is not the 0 of its lines, or it has none"],
+            ["order 2: lines of it are missing"],
         ),
         (
             "UPDATE order_lines SET user_number = 2 WHERE product_id = 'netflix'",
@@ -120,6 +120,25 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
         (
             "UPDATE orders SET placed_at = 'yesterday' WHERE order_number = 2",
             ["order 2: 'yesterday' is no moment"],
+        ),
+        *(
+            (
+                f"UPDATE orders SET placed_at = '{text}' WHERE order_number = 2",
+                [f"order 2: '{text}' is no moment"],
+            )
+            for text in ("now", "12:00", "2460000", "2026-07-01 12:00")
+        ),
+        ("UPDATE users SET user_id = '' WHERE user_id = 'al'", ["user number 2: '' is no user id"]),
+        ("UPDATE users SET user_id = ' al' WHERE user_id = 'al'", ["user number 2: ' al' is no user id"]),
+        (
+            "UPDATE products SET name = '' WHERE product_id = 'gym'",
+            ["product 'gym': its id or its name '' is none"],
+        ),
+        ("DELETE FROM catalogue", ["table catalogue: it has 0 rows, and not one"]),
+        ("INSERT INTO catalogue VALUES (2)", ["table catalogue: it has 2 rows, and not one"]),
+        (
+            "UPDATE order_lines SET position = 2 WHERE product_id = 'spotify'",
+            ["order 1: lines of it are missing"],
         ),
     ],
 )
@@ -141,6 +160,7 @@ def test_books_that_do_not_balance_are_named(
         (["DELETE FROM users WHERE user_id = 'al'"], "row 3 refers to a row of users that is not there"),
         (["DELETE FROM orders WHERE order_number = 2"], "refers to a row of orders that is not there"),
         ([LINES.format("", ""), *REBUILD_LINES], NOT_OURS),
+        ([LINES.format("", ""), *REBUILD_LINES], "user 'jo': owns 'netflix' 2 times"),
         *(
             ([f"DROP TABLE {table}"], f"table {table}: it is not as this version defines it")
             for table in ("catalogue", "order_lines", "orders", "products", "users")

@@ -165,6 +165,32 @@ class TestFailure:
         assert copy.read_text() == "precious"
         assert names(tmp_path) == beside | {"copy.db"}
 
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_file_beside_which_a_log_lies_is_a_database_in_use(
+        self,
+        path: Path,
+        tmp_path: Path,
+        beside: set[str],
+        overwrite: bool,  # noqa: FBT001 - one of two ways
+    ) -> None:
+        (tmp_path / "copy.db-wal").write_text("log")
+        with pytest.raises(StorageUnavailableError, match="it is a database in use"):
+            back_up_database(str(path), tmp_path / "copy.db", overwrite=overwrite)
+
+        assert names(tmp_path) == beside | {"copy.db-wal"}
+
+    def test_the_database_itself_is_not_replaced_by_its_copy(
+        self, path: Path, tmp_path: Path, beside: set[str]
+    ) -> None:
+        with SqliteStore(path) as store:
+            with pytest.raises(StorageUnavailableError, match="it is a database in use"):
+                back_up_database(str(path), path, overwrite=True)
+            store.ping()
+        with pytest.raises(StorageUnavailableError, match="it is a database in use"):
+            back_up_database(str(path), path, overwrite=True)
+
+        assert names(tmp_path) >= beside
+
     def test_so_is_a_link_that_leads_nowhere(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
         """It is seen only when the copy is published, as is any file that has come in the meantime."""
         (tmp_path / "copy.db").symlink_to("nowhere")

@@ -146,7 +146,7 @@ class TestWhatIsRefused:
 
         assert refusal(link) == f"{os.strerror(40)}; name another file"
 
-    @pytest.mark.parametrize("content", [b"ab", b"Not a database, whatever its size. " * 1000])
+    @pytest.mark.parametrize("content", [b"a", b"ab", b"Not a database, whatever its size. " * 1000])
     def test_what_is_not_a_database(self, tmp_path: Path, content: bytes) -> None:
         path = tmp_path / "notes.txt"
         path.write_bytes(content)

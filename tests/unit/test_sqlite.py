@@ -171,6 +171,24 @@ class TestBrokenStatements:
             with pytest.raises(StorageUnavailableError):
                 store.ping()
 
+    def test_a_folder_that_can_not_be_reached_any_more_makes_the_store_unavailable(
+        self, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        with SqliteStore(folder / "benefits.db") as store:
+            folder.rename(tmp_path / "aside")
+            folder.write_text("a file in its place")
+
+            with pytest.raises(StorageUnavailableError, match="is not the file that was opened"):
+                store.ping()
+            with pytest.raises(StorageUnavailableError, match="is not the file that was opened"):
+                PlaceOrder(store)("jo", ["a"])
+
+    def test_closing_a_store_again_does_nothing(self, path: Path) -> None:
+        with SqliteStore(path) as store:
+            store.close()
+
     def test_a_table_that_is_gone_makes_the_store_unavailable(
         self, path: Path, by_hand: sqlite3.Connection
     ) -> None:
