@@ -144,3 +144,13 @@ def test_it_stops_in_order_and_what_was_ordered_is_there_again(tmp_path: Path, h
     with running(database) as service:
         assert service.user("jo") == {"balance": 24.51, "product_ids": ["netflix"]}
         assert service.order("jo", "flu-vaccination").json["order"]["order_id"] != placed["order_id"]
+
+
+def test_a_built_frontend_is_served_from_the_origin_of_the_api(tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "index.html").write_text("<h1>Benefits</h1>")
+    with running(tmp_path / "benefits.db", "--frontend", str(build)) as service:
+        assert service.request("GET", "/").body == b"<h1>Benefits</h1>"
+        assert service.request("GET", "/products").status == 200
+        assert service.request("GET", "/elsewhere").json == {"error": "not_found"}

@@ -142,6 +142,7 @@ class TestServe:
                 ["--cors-origin", "https://*.example"],
                 "is not an origin such as https://benefits.example.com, nor *.",
             ),
+            (["--frontend", "build"], "build has no index.html; name what `npm run build` has made."),
             (["--speed", "9"], "No such option '--speed'."),
             (["--host", "192.0.2.1"], "can't listen at 192.0.2.1 port 4000: Cannot assign requested address"),
             (["--host", "a..b"], "can't listen at a..b port 4000: It is not the name of a host"),

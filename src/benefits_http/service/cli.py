@@ -54,6 +54,12 @@ def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
         raise click.BadParameter(f"{error}.") from error
 
 
+def _frontend(_: click.Context, __: click.Parameter, folder: Path | None) -> Path | None:
+    if folder is not None and not (folder / "index.html").is_file():
+        raise click.BadParameter(f"{folder} has no index.html; name what `npm run build` has made.")
+    return folder
+
+
 database_option = click.option(
     "--database",
     default=DATABASE,
@@ -180,9 +186,19 @@ def _require_database(database: str) -> None:
     metavar="ORIGIN",
     help="An origin whose pages may call the API; repeatable, in the environment separated by spaces.",
 )
+@click.option(
+    "--frontend",
+    type=click.Path(path_type=Path),
+    callback=_frontend,
+    envvar="BENEFITS_FRONTEND",
+    show_envvar=True,
+    metavar="DIR",
+    help="A built React application, to be served beside the API.",
+)
 @database_option
 def serve(  # noqa: PLR0913 - an argument for each setting
     *,
+    frontend: Path | None,
     host: str,
     port: int,
     workers: int,
@@ -209,6 +225,7 @@ def serve(  # noqa: PLR0913 - an argument for each setting
             workers=workers,
             opening_balance=opening_balance,
             cors_origins=cors_origins,
+            frontend=frontend,
             file=file,
         )
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from wsgiref.types import WSGIApplication
 
 from benefits_http.app import create_app
+from benefits_http.service.frontend import with_frontend
 from benefits_http.service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
@@ -20,10 +21,11 @@ def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteS
     return SqliteStore(database, file=file)
 
 
-def build_app(settings: Settings) -> Flask:
+def build_app(settings: Settings) -> WSGIApplication:
     """Return the application that a worker process serves."""
-    return create_app(
+    api = create_app(
         open_store(settings.database, file=settings.file),
         opening_balance=settings.opening_balance,
         cors_origins=settings.cors_origins,
     )
+    return api if settings.frontend is None else with_frontend(api, settings.frontend)

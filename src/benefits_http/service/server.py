@@ -11,8 +11,8 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Final, cast
+from wsgiref.types import WSGIApplication
 
-from flask import Flask
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server import Server
@@ -44,7 +44,7 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _begin_work(settings: Settings) -> Flask:
+def _begin_work(settings: Settings) -> WSGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -32,5 +33,6 @@ class Settings:
     workers: int
     opening_balance: Decimal
     cors_origins: tuple[str, ...]
+    frontend: Path | None
     file: tuple[int, int]
     """The very file behind ``database``, so that no worker starts over another one that has come in its place."""
