@@ -14,7 +14,7 @@ from benefits_http.service.frontend import with_frontend
 FILES = {
     "index.html": "<h1>Benefits</h1>",
     "favicon.ico": "icon",
-    "static/js/main.8f2b1c3d.js": "script",
+    "static/js/main.8f2b1c3d.js": "a longer script",
     "static/js/main.8f2b1c3d.js.gz": "zipped",
 }
 
@@ -39,7 +39,7 @@ def client(tmp_path: Path) -> Client:
         ("/", "<h1>Benefits</h1>", "max-age=0, public"),
         ("/index.html", "<h1>Benefits</h1>", "max-age=0, public"),
         ("/favicon.ico", "icon", "max-age=0, public"),
-        ("/static/js/main.8f2b1c3d.js", "script", "max-age=315360000, public, immutable"),
+        ("/static/js/main.8f2b1c3d.js", "a longer script", "max-age=315360000, public, immutable"),
     ],
 )
 def test_a_file_is_served_by_its_name_and_kept_as_long_as_it_stays_true(
