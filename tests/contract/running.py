@@ -125,8 +125,12 @@ def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
 
 
-def start(database: Path, *options: str, workers: int = 2) -> Service:
-    """Start a service, without waiting for it."""
+def start(database: Path, *options: str, workers: int = 2, traced: bool = True) -> Service:
+    """Start a service, without waiting for it.
+
+    :param traced: whether what it runs may count as covered by tests, which makes it slower.
+    """
+    environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
     port = free_port()
     command = [sys.executable, "-m", "benefits_http.service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
@@ -136,6 +140,7 @@ def start(database: Path, *options: str, workers: int = 2) -> Service:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=environment,
         )
     return Service(process, port, database, log, workers)
 
