@@ -27,7 +27,8 @@ def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> Non
     inspect(path, to_write=False)
     if target.exists() and not overwrite:
         raise FileExistsError
-    if Path(f"{target}-wal").exists() or (target.exists() and target.samefile(path)):
+    logs = [Path(f"{target}-{kind}") for kind in ("wal", "journal")]
+    if any(log.exists() for log in logs) or (target.exists() and target.samefile(path)):
         # SQLite would read the log that lies there into the copy.
         raise StorageUnavailableError(f"{target}: it is a database in use; name another file")
     handle, unfinished = mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from sqlite_utils import Database
 
@@ -103,12 +103,23 @@ def _inspect_size(path: str, db: Database) -> None:
     # pages that the log has not handed over yet are not missed, and the file only grows.
     [[pages]] = db.execute("PRAGMA page_count").fetchall()
     [[page_size]] = db.execute("PRAGMA page_size").fetchall()
-    if not _size(f"{Path(path).resolve()}-wal") and _size(path) < pages * page_size:
+    logged = _pages_in_log(Path(f"{os.path.realpath(path)}-wal"), page_size)
+    here = Path(path).stat().st_size // page_size
+    if not logged.issuperset(range(here + 1, pages + 1)):
         raise StorageUnavailableError(f"{path}: it is cut short; restore it from a backup")
 
 
-def _size(path: str) -> int:
+def _pages_in_log(log: Path, page_size: int) -> set[int]:
+    """Return the numbers of the pages that the log holds: after a header of 32 bytes, each page with 24 before it."""
     try:
-        return Path(path).stat().st_size
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            starts = range(32, size, 24 + page_size)
+            return {int.from_bytes(_read_at(file, start, 4)) for start in starts}
     except FileNotFoundError:
-        return 0
+        return set()
+
+
+def _read_at(file: BinaryIO, start: int, count: int) -> bytes:
+    file.seek(start)
+    return file.read(count)

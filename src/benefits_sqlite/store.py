@@ -39,6 +39,7 @@ class SqliteStore:
         self, path: str | PathLike[str], *, patience: float = PATIENCE, file: tuple[int, int] | None = None
     ) -> None:
         self.path = fspath(path)
+        self._named = os.path.abspath(path)  # noqa: PTH100 - links in it are to be followed again each time
         # One name for the file and those beside it, whatever link it is opened by.
         self._file = os.path.realpath(path)
         self._patience = patience
@@ -53,11 +54,13 @@ class SqliteStore:
         inspect(self.path, patience=patience)
         with ExitStack() as opened:
             try:
-                lock = opened.enter_context(closing(ProcessLock(f"{self._file}-lock")))
+                lock = opened.enter_context(closing(ProcessLock(self._file)))
                 self._prepare(lock, create=file is None)
                 if file is None:
                     self.identity = self._identify()
-                self._writer = Writer(self._connect(), lock, patience, self._verify)
+                writer = opened.enter_context(closing(self._connect()))
+                self._verify()  # that it was not replaced between the inspection and now
+                self._writer = Writer(writer, lock, patience, self._verify)
             except (sqlite3.DatabaseError, OSError) as error:
                 raise StorageUnavailableError(f"{self.path}: {error}") from error
             opened.pop_all()
@@ -106,7 +109,7 @@ class SqliteStore:
                 lock.release()
 
     def _identify(self) -> tuple[int, int]:
-        status = Path(self._file).stat()
+        status = Path(self._named).stat()
         return status.st_dev, status.st_ino
 
     def _verify(self) -> None:

@@ -7,24 +7,22 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 PATIENCE: Final = 5.0
 """How long a unit of work waits for others before it gives up, in seconds, unless the store is told otherwise."""
 
-# Between tries, in seconds: short enough to cost a waiting writer little, and longer the longer it waits.
-_FIRST_PAUSE: Final = 0.0002
-_LONGEST_PAUSE: Final = 0.005
+# Between tries, in seconds. The same for all who wait, so that each is as likely as any other to be the next.
+_PAUSE: Final = 0.001
 
 
 def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
     """Try until it succeeds; return whether it did before the deadline, which is in ``time.monotonic()``'s seconds."""
-    pause = _FIRST_PAUSE
     while not attempt():
         if time.monotonic() > deadline:
             return False
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        time.sleep(_PAUSE)
     return True
 
 
@@ -46,28 +44,46 @@ def unless_busy(action: Callable[[], object]) -> Callable[[], bool]:
 class ProcessLock:
     """A lock that one process at a time holds, and that is let go when its holder dies.
 
-    :param path: a file of its own; it is created, and stays.
+    It is two locks: one to hold, and one to be the next. Who lets the first go can't take it again at once, since it
+    would have to be the next before, and somebody who has waited is that already.
+
+    :param path: the beginning of the names of two empty files, which are created and stay.
     """
 
     def __init__(self, path: str) -> None:
-        # For reading, which is enough to lock it: then it does not matter which user has made it.
-        self._file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with ExitStack() as opened:
+            self._lock = _open(f"{path}-lock")
+            opened.callback(os.close, self._lock)
+            self._next = _open(f"{path}-next")
+            opened.pop_all()
 
     def acquire(self, deadline: float) -> bool:
         """Wait for it; return whether it came before the deadline."""
-        return wait_for(self._try, deadline)
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not wait_for(lambda: _try(self._next), deadline):
             return False
-        return True
+        try:
+            return wait_for(lambda: _try(self._lock), deadline)
+        finally:
+            fcntl.flock(self._next, fcntl.LOCK_UN)
 
     def release(self) -> None:
         """Let it go, if it is held."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Let it go for ever."""
-        os.close(self._file)
+        os.close(self._lock)
+        os.close(self._next)
+
+
+def _open(path: str) -> int:
+    # For reading, which is enough to lock it: then it does not matter which user has made it.
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+
+def _try(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

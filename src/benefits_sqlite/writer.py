@@ -98,21 +98,24 @@ class Writer:
         try:
             self._db.execute("ROLLBACK TO unit")
             self._db.execute("RELEASE unit")
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError:
             # Some failures, a full disk among them, make SQLite undo the whole transaction, whose every unit is lost.
             self._failure = StorageUnavailableError(str(error))
 
     def _settle(self) -> Exception | None:
         failure, self._failure = self._failure, None
+        changed, self._changed = self._changed, False
         try:
-            if failure is None and self._changed:
-                self._db.execute("COMMIT")
-                self._verify()
+            try:
+                if failure is None and changed:
+                    self._verify()  # while all can still be undone, and once more when it is too late for that
+                    self._db.execute("COMMIT")
+                    self._verify()
+            finally:
+                self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
         except (sqlite3.DatabaseError, StorageUnavailableError) as error:
             failure = error
         finally:
-            self._changed = False
-            self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
             self._lock.release()
         return failure
 

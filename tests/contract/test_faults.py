@@ -135,12 +135,15 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
         service = start(database, traced=False)
         service.wait_until_it_answers()
         starting.append(time.monotonic() - began)
+        storm.verify(
+            database
+        )  # while the service runs, so that it starts over the log as the kill has left it
         with storming(service, 8, storm):
             enough = len(storm.placed) + dice.randrange(1, 200)
             wait_until(lambda enough=enough: len(storm.placed) >= enough)  # type: ignore[misc]
             service.kill()
-        storm.verify(database)
 
+    storm.verify(database)
     assert set(storm.refused) <= {REFUSED}
     # Of a quarter at least: a busy machine may delay the others.
     assert quantiles(starting, n=4)[0] < 2
@@ -160,6 +163,45 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path
     assert storm.lost <= clients
     assert set(storm.refused) <= {REFUSED}
     storm.verify(database)
+
+
+def kill_a_worker(service: Service) -> None:
+    """Kill a worker, and wait for the one that replaces it."""
+    before = service.workers()
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: len(service.workers() - before) == 1)
+
+
+def test_workers_that_are_killed_one_after_the_other_are_all_replaced(database: Path) -> None:
+    with running(database) as service:
+        for _ in range(4):
+            kill_a_worker(service)
+        service.wait_until_it_answers()
+        assert service.order("jo", "netflix").status == OK
+
+
+def test_a_worker_that_dies_while_the_file_is_away_is_replaced_when_it_is_back(database: Path) -> None:
+    aside = database.with_name("aside.db")
+    with running(database) as service:
+        assert service.order("known", "netflix").status == OK
+        database.rename(aside)
+        kill_a_worker(service)
+        kill_a_worker(service)
+        assert not database.exists()
+        aside.rename(database)
+        service.wait_until_it_answers()
+
+        assert service.user("known")["product_ids"] == ["netflix"]
+
+
+def test_a_stalled_client_does_not_keep_a_worker_alive_whose_parent_is_gone(database: Path) -> None:
+    with running(database, workers=1) as service:
+        workers = service.workers()
+        with socket.create_connection(("127.0.0.1", service.port)) as stalled:
+            stalled.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            wait_until(lambda: connections(service) == 1)
+            service.process.kill()
+            wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
@@ -191,10 +233,10 @@ def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: sig
 
 
 def connections(service: Service) -> int:
-    """Return how many connections to the service the system knows as established."""
-    table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    """Return how many connections the service has accepted and read the request of: nothing of it waits to be read."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     local = f"0100007F:{service.port:04X}"
-    return sum(1 for line in table if line.split()[1] == local and line.split()[3] == "01")
+    return sum(1 for row in table if row[1] == local and row[3] == "01" and row[4].endswith(":00000000"))
 
 
 def accepts(service: Service) -> bool:
@@ -254,8 +296,6 @@ def test_while_another_program_holds_the_write_lock_reads_go_on_and_orders_are_t
                 assert service.user("known")["product_ids"] == ["netflix"]
                 assert service.request("GET", "/products").status == OK
                 assert service.request("GET", "/healthz").status == OK
-            # Every read was answered before any order that waits for the lock.
-            assert not any(order.done() for order in waiting)
             answers = [order.result(A_LONG_TIME) for order in waiting]
         assert {(one.status, one.json["error"], one.headers["retry-after"]) for one in answers} == {
             (UNAVAILABLE, "storage_unavailable", "1")
@@ -353,8 +393,7 @@ def test_64_clients_are_all_answered(database: Path, users: int) -> None:
         for answered in pool.map(client, range(64), timeout=A_LONG_TIME):
             statuses.update(answered)
 
-    assert statuses == {OK: rounds * (users + 64), REFUSED: rounds * (64 - users)} or users == 64
-    assert set(statuses) <= {OK, REFUSED}
+    assert statuses == Counter({OK: rounds * (users + 64), REFUSED: rounds * (64 - users)})
     found = audit_database(str(database))
     assert (found.findings, found.users, found.orders) == ((), users, rounds * users)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benefits_core import OfferProducts, StorageUnavailableError
+from benefits_core import OfferProducts, StorageUnavailableError, User
 from benefits_sqlite import SqliteStore
 from benefits_sqlite.inspection import inspect
 from contract.builders import CATALOGUE, order, stocked
@@ -152,6 +152,27 @@ class TestWhatIsRefused:
         path.write_bytes(content)
 
         assert refusal(path) == "it is not a database; name another file"
+
+    def test_one_that_is_cut_short_while_pages_of_it_are_in_the_log_only(self, tmp_path: Path) -> None:
+        """As a crash leaves it: whole as long as what the file lacks is in the log, and only so long."""
+        path, crashed = tmp_path / "benefits.db", tmp_path / "crashed.db"
+        with SqliteStore(path) as store:
+            stocked(store)
+            shutil.copy(path, crashed)
+            shutil.copy(f"{path}-wal", f"{crashed}-wal")
+        inspect(str(crashed))
+        with SqliteStore(crashed) as store:
+            assert store.products.list_all() == CATALOGUE
+
+        with SqliteStore(path) as store:
+            with store.unit_of_work() as work:
+                work.users.get_or_add(User.newcomer("jo"))
+            shutil.copy(path, crashed)
+            shutil.copy(f"{path}-wal", f"{crashed}-wal")
+        with crashed.open("r+b") as file:
+            file.truncate(2 * 4096)
+
+        assert refusal(crashed).endswith("; restore it from a backup")
 
     def test_the_database_of_another_program(self, tmp_path: Path) -> None:
         path = tmp_path / "music.db"

@@ -185,6 +185,20 @@ class TestBrokenStatements:
             with pytest.raises(StorageUnavailableError, match="is not the file that was opened"):
                 PlaceOrder(store)("jo", ["a"])
 
+    def test_a_link_that_leads_elsewhere_now_makes_the_store_unavailable(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        link, other = tmp_path / "link.db", tmp_path / "other.db"
+        SqliteStore(other).close()
+        link.symlink_to(path)
+        with SqliteStore(link) as store:
+            store.ping()
+            link.unlink()
+            link.symlink_to(other)
+
+            with pytest.raises(StorageUnavailableError, match="is not the file that was opened"):
+                store.ping()
+
     def test_closing_a_store_again_does_nothing(self, path: Path) -> None:
         with SqliteStore(path) as store:
             store.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -85,6 +88,16 @@ class TestUnlessBusy:
             unless_busy(lambda: connection.execute("SELECT * FROM nowhere"))()
 
 
+def is_free(file: BinaryIO) -> bool:
+    """Tell whether nobody holds a file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
+
+
 class TestProcessLock:
     @pytest.fixture
     def path(self, tmp_path: Path) -> str:
@@ -98,6 +111,22 @@ class TestProcessLock:
             assert other.acquire(now())
             assert not one.acquire(now())
 
+    def test_who_lets_it_go_does_not_get_it_again_before_who_has_waited(self, path: str) -> None:
+        with (
+            closing(ProcessLock(path)) as one,
+            closing(ProcessLock(path)) as other,
+            ThreadPoolExecutor() as pool,
+        ):
+            for _ in range(20):
+                assert one.acquire(now())
+                waiting = pool.submit(other.acquire, now() + 30)
+                with Path(f"{path}-next").open("rb") as watched:
+                    assert wait_for(lambda file=watched: not is_free(file), now() + 30)  # type: ignore[misc]
+                one.release()
+                assert not one.acquire(now())
+                assert waiting.result()
+                other.release()
+
     def test_closing_it_lets_it_go(self, path: str) -> None:
         with closing(ProcessLock(path)) as other:
             with closing(ProcessLock(path)) as one:
@@ -110,12 +139,14 @@ class TestProcessLock:
             other.release()
             assert not other.acquire(now())
 
-    def test_its_file_stays_and_what_is_in_it_too(self, path: str) -> None:
-        Path(path).write_text("kept")
+    def test_its_files_stay_and_what_is_in_them_too(self, path: str) -> None:
+        files = [Path(f"{path}-lock"), Path(f"{path}-next")]
+        for file in files:
+            file.write_text("kept")
         with closing(ProcessLock(path)) as lock:
             assert lock.acquire(now())
 
-        assert Path(path).read_text() == "kept"
+        assert [file.read_text() for file in files] == ["kept", "kept"]
 
     def test_a_child_process_does_not_inherit_it(self, path: str) -> None:
         child = "import sys; print('running', flush=True); sys.stdin.read()"

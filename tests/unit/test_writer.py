@@ -160,7 +160,7 @@ class TestVanishedFile:
 
 class TestOtherProcesses:
     def test_who_waits_too_long_for_the_lock_between_them_is_told_so(self, path: Path) -> None:
-        with SqliteStore(path, patience=0.01) as store, closing(ProcessLock(f"{path}-lock")) as lock:
+        with SqliteStore(path, patience=0.01) as store, closing(ProcessLock(str(path))) as lock:
             assert lock.acquire(time.monotonic())
             with pytest.raises(StorageUnavailableError, match="another process has been writing for 0.01 s"):
                 order(store, "jo", "gym")
@@ -171,7 +171,7 @@ class TestOtherProcesses:
 
     def test_who_waits_too_long_to_prepare_a_new_file_is_told_so(self, tmp_path: Path) -> None:
         path = tmp_path / "new.db"
-        with closing(ProcessLock(f"{path}-lock")) as lock:
+        with closing(ProcessLock(str(path))) as lock:
             assert lock.acquire(time.monotonic())
             with pytest.raises(StorageUnavailableError, match="new.db: others have been writing for 0.01 s"):
                 SqliteStore(path, patience=0.01)

@@ -7,15 +7,16 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from functools import partial
 from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Final, cast
+from typing import Any, Final, cast
 from wsgiref.types import WSGIApplication
 
 from granian.constants import Interfaces
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.mp import MPServer
 
 from benefits_http.service.composition import build_app
 from benefits_http.service.settings import Settings
@@ -25,6 +26,9 @@ THREADS_PER_WORKER: Final = 160
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8
+
+# A worker that can't start is tried again and again, but not in a hurry, in seconds.
+PAUSE_BETWEEN_RESPAWNS: Final = 0.2
 
 
 def resolve(host: str, port: int) -> str:
@@ -56,13 +60,28 @@ def _outlive_nobody() -> None:
     # A worker whose parent was killed would go on, hold the port, and never be replaced.
     cast("BaseProcess", multiprocessing.parent_process()).join()
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)  # which nobody else enforces any more: a stalled client could keep it for ever
+    os._exit(1)
+
+
+class _Supervisor(MPServer):
+    """Granian, which replaces a worker that dies however often one does.
+
+    By itself it gives up the whole service when a worker dies twice within seconds, although the others are well, and
+    although what a worker can't start without, such as the database file, may be back in the next moment.
+    """
+
+    def _respawn_workers(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super()._respawn_workers(*arguments, **options)
+        self.respawned_wrks.clear()  # the record by which it would give up
+        time.sleep(PAUSE_BETWEEN_RESPAWNS)
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
     # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
-    Server(
+    _Supervisor(
         "benefits",
         address=settings.host,
         port=settings.port,
