@@ -11,7 +11,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check --quiet install --no-war
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test watch lint check clean
+.PHONY: help run seed test faults watch lint check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
@@ -23,8 +23,11 @@ run: $(VENV)/service-installed ## install what is missing, fill an empty databas
 seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db again, after you changed it
 	@$(bin)/benefits seed seed.json --database "$(DATABASE)"
 
-test: $(VENV)/dev-installed ## install what is missing and run all tests, with their coverage
-	@$(bin)/python -m pytest --cov --cov-report=term
+test: $(VENV)/dev-installed ## install what is missing and run the tests, with their coverage
+	@$(bin)/python -m pytest -m "not slow" --cov --cov-report=term
+
+faults: $(VENV)/dev-installed ## kill the service again and again in a storm of orders, and look for each
+	@$(bin)/python -m pytest -m slow
 
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
 	@$(bin)/ptw --now . tests/unit
@@ -35,7 +38,7 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 	@$(bin)/mypy
 	@$(bin)/lint-imports
 
-check: lint test ## all that has to be green before a change lands
+check: lint test faults ## all that has to be green before a change lands
 
 clean: ## remove what these commands have made; databases stay
 	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist

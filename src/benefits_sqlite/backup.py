@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sqlite3
@@ -47,9 +46,7 @@ def _copy(path: str, unfinished: str) -> None:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, and nothing that belongs beside it
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise StorageUnavailableError(f"{path}: {error}") from error
+        raise StorageUnavailableError(f"{path}: it can't be copied: {error}") from error
 
 
 def _publish(unfinished: str, target: Path, *, overwrite: bool) -> None:

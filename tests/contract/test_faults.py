@@ -123,6 +123,7 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "benefits.db"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Path) -> None:
     """Twenty times ``kill -9`` of the whole service at random moments of a storm."""
@@ -460,6 +461,7 @@ def test_an_empty_file_is_a_new_database(database: Path) -> None:
         assert service.order("jo", "netflix").status == OK
 
 
+@pytest.mark.slow
 def test_a_backup_taken_in_a_storm_is_sound(database: Path, tmp_path: Path) -> None:
     with running(database) as service, storming(service, 8) as storm:
         for number in range(5):

@@ -134,6 +134,10 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
             "UPDATE products SET name = '' WHERE product_id = 'gym'",
             ["product 'gym': its id or its name '' is none"],
         ),
+        (
+            "UPDATE users SET user_id = CAST(x'ff' AS TEXT) WHERE user_id = 'al'",
+            ["SQLite: user-defined function raised exception"],
+        ),
         ("DELETE FROM catalogue", ["table catalogue: it has 0 rows, and not one"]),
         ("INSERT INTO catalogue VALUES (2)", ["table catalogue: it has 2 rows, and not one"]),
         (
