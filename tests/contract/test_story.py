@@ -175,7 +175,7 @@ def in_cents(amount: Decimal) -> int:
 
 
 class Story(RuleBasedStateMachine):
-    """The story. What it says of a user is compared when it is told, and all of it again after each restart."""
+    """The story. Whoever was looked up or has ordered is compared at once, and everybody again after each restart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,6 +220,8 @@ class Story(RuleBasedStateMachine):
     def order(self, name: str, items: list[str]) -> None:
         expected = self.plain.order(name, items)
         assert [teller.order(name, items) for teller in self.tellers] == [expected] * len(self.tellers)
+        if normal(name) in self.plain.accounts:
+            self.look(name)
 
     @invariant()
     def nobody_is_created_unseen(self) -> None:
