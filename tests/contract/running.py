@@ -95,9 +95,7 @@ class Service:
         """Return the ids of the worker processes."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return {
-            int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-        }
+        return {int(child) for child in children if b"spawn_main" in command_of(child)}
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it, and return its exit status."""
@@ -109,6 +107,14 @@ class Service:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(A_LONG_TIME)
+
+
+def command_of(process: str) -> bytes:
+    """Return the command line of a process; nothing, if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def free_port() -> int:
