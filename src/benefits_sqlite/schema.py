@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from sqlite_utils import Database, Migrations
 
 migrations = Migrations("benefits")
@@ -60,5 +62,6 @@ def number_the_catalogue(db: Database) -> None:
     db.execute("INSERT INTO catalogue VALUES (1)")
 
 
-MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(Database(memory=True)))
+with closing(Database(memory=True)) as _empty:
+    MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(_empty))
 """What this version knows; a file to which others were applied is from a later one."""
