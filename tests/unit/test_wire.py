@@ -34,18 +34,6 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
         ("9999999999.00", b"9999999999"),
     ],
 )
-def test_brackets_in_strings_nest_nothing() -> None:
-    many = '["\\"]' * 20
-    body = json.dumps({"order": {"items": [many, "{" * 300], "user_id": "jo"}, "more": [[]] * 200}).encode()
-    assert wire.read_order(body).items == [many, "{" * 300]
-
-
-@pytest.mark.parametrize("more", [b"[" * 200, b"[" * 200 + b"]" * 200, b'{"a":' * 200 + b"1" + b"}" * 200])
-def test_nesting_in_an_unknown_field_has_a_limit_too(more: bytes) -> None:
-    with pytest.raises(wire.InvalidRequestError, match="nested too deeply"):
-        wire.read_order(b'{"order":{"items":["a"],"user_id":"jo"},"more":' + more + b"}")
-
-
 def test_money_is_the_shortest_number_that_is_exact(amount: str, number: bytes) -> None:
     money = Decimal(amount)
     order = Order("1", "johndoe", (OrderLine("a", money),), NOW)
@@ -264,3 +252,15 @@ def test_a_catalogue_is_refused_by_the_place_of_its_first_bad_entry(entry: bytes
 def test_what_is_no_catalogue_is_refused(body: bytes) -> None:
     with pytest.raises(wire.InvalidRequestError, match=r"."):
         wire.read_catalogue(body)
+
+
+def test_brackets_in_strings_nest_nothing() -> None:
+    many = '["\\"]' * 20
+    body = json.dumps({"order": {"items": [many, "{" * 300], "user_id": "jo"}, "more": [[]] * 200}).encode()
+    assert wire.read_order(body).items == [many, "{" * 300]
+
+
+@pytest.mark.parametrize("more", [b"[" * 200, b"[" * 200 + b"]" * 200, b'{"a":' * 200 + b"1" + b"}" * 200])
+def test_nesting_in_an_unknown_field_has_a_limit_too(more: bytes) -> None:
+    with pytest.raises(wire.InvalidRequestError, match="nested too deeply"):
+        wire.read_order(b'{"order":{"items":["a"],"user_id":"jo"},"more":' + more + b"}")
