@@ -159,7 +159,10 @@ class SqliteStore:
         self._read("SELECT 1 FROM users LIMIT 1")
 
     def close(self) -> None:
-        """Close the file; using the store later raises RuntimeError, closing it again does nothing. No unit of work may be open."""
+        """Close the file, while no unit of work is open. Using the store later raises RuntimeError.
+
+        Closing it again does nothing.
+        """
         if self._closed:
             return
         self._closed = True

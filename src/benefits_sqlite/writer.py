@@ -3,8 +3,8 @@
 Each unit is a savepoint in that transaction, so that one can be given up without the others. Nobody is told how a unit
 ended before the commit that holds it has reached the disk: neither who changed something, nor who was refused because of
 what another had changed. So the ``with`` of a unit returns when those of its round have all left their blocks: keep blocks
-short, and never wait in one for another thread's unit to end. Between processes, rounds take turns on a lock of files: SQLite's own wait polls with pauses of
-up to 100 ms, and lets two busy processes starve each other.
+short, and never wait in one for another thread's unit to end. Between processes, rounds take turns on a lock of files:
+SQLite's own wait polls with pauses of up to 100 ms, and lets two busy processes starve each other.
 """
 
 from __future__ import annotations

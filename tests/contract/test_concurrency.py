@@ -26,6 +26,7 @@ from benefits_core import (
     PlaceOrder,
     Product,
     Store,
+    UnitOfWork,
     User,
 )
 from contract.builders import CATALOGUE, NOON, add_user, order, stocked
@@ -63,6 +64,13 @@ def all_at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
         return list(pool.map(run, calls))
 
 
+def buy_netflix(work: UnitOfWork, user: User) -> None:
+    """Buy Netflix for a user within a unit of work."""
+    [netflix] = work.products.find(["netflix"]).values()
+    _, bought = user.buy([netflix], order_id=work.orders.next_id(), placed_at=NOON)
+    work.orders.add(bought)
+
+
 class TestWaiting:
     def test_a_second_buyer_waits_until_the_first_has_ended_and_is_then_refused(self, store: Store) -> None:
         stocked(store)
@@ -81,9 +89,7 @@ class TestWaiting:
                 answer = pool.submit(second)
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
-                [netflix] = work.products.find(["netflix"]).values()
-                _, bought = user.buy([netflix], order_id=work.orders.next_id(), placed_at=NOON)
-                work.orders.add(bought)
+                buy_netflix(work, user)
                 assert not passed.is_set()
             assert answer.result(A_LONG_TIME) == "refused"
 
@@ -100,9 +106,7 @@ class TestWaiting:
                 user = work.users.get_or_add(User.newcomer("jo"))
                 answer = pool.submit(second)
                 assert trying.wait(A_LONG_TIME)
-                [netflix] = work.products.find(["netflix"]).values()
-                _, bought = user.buy([netflix], order_id=work.orders.next_id(), placed_at=NOON)
-                work.orders.add(bought)
+                buy_netflix(work, user)
                 1 / 0  # noqa: B018 - the division is the failure
             assert answer.result(A_LONG_TIME) == "placed"
 
@@ -117,9 +121,7 @@ class TestWaiting:
                 other.start()
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
-                [netflix] = work.products.find(["netflix"]).values()
-                _, bought = user.buy([netflix], order_id=work.orders.next_id(), placed_at=NOON)
-                work.orders.add(bought)
+                buy_netflix(work, user)
                 assert not passed.is_set()
             assert answers.get(timeout=A_LONG_TIME) == "ProductsAlreadyPurchasedError"
             other.join(A_LONG_TIME)

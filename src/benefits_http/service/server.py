@@ -21,7 +21,7 @@ from granian.server.mp import MPServer
 from benefits_http.service.composition import build_app
 from benefits_http.service.settings import Settings
 
-# An order waits its turn on a thread; more threads than this only make readers slower.
+# An order waits its turn on a thread, and a client that stalls in its body keeps one: room for a hundred of those.
 THREADS_PER_WORKER: Final = 160
 
 # How long requests in flight may take once the service was told to stop, in seconds.
