@@ -14,7 +14,7 @@ from benefits_core.errors import (
 from benefits_core.memory import MemoryStore
 from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, User
 from benefits_core.ports import Store, UnitOfWork
-from benefits_core.use_cases import GetUser, ListProducts, OfferProducts, PlaceOrder
+from benefits_core.use_cases import GetUser, ListProducts, OfferProducts, PlaceOrder, UseCases
 
 __all__ = [
     "OPENING_BALANCE",
@@ -37,5 +37,6 @@ __all__ = [
     "StorageUnavailableError",
     "Store",
     "UnitOfWork",
+    "UseCases",
     "User",
 ]

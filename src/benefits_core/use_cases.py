@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Self
 
 import attrs
 
@@ -123,6 +124,33 @@ class PlaceOrder:
             _, order = user.buy(products, order_id=work.orders.next_id(), placed_at=self.now())
             work.orders.add(order)
         return order
+
+
+@attrs.frozen
+class UseCases:
+    """What employees do, as functions: all that an adapter which serves them is handed.
+
+    Whoever composes a service may put something of its own around each of them, such as the question who is asking.
+    """
+
+    get_user: Callable[[str], User]
+    list_products: Callable[[], Sequence[Product]]
+    place_order: Callable[[str, Sequence[str]], Order]
+    ping: Callable[[], None]
+
+    @classmethod
+    def over(cls, store: Store, *, opening_balance: Decimal = OPENING_BALANCE) -> Self:
+        """Return the use cases over a store.
+
+        :param store: where everything is kept.
+        :param opening_balance: what a new user may spend, in money.
+        """
+        return cls(
+            GetUser(store, opening_balance),
+            ListProducts(store),
+            PlaceOrder(store, opening_balance),
+            store.ping,
+        )
 
 
 def _ids(items: Iterable[str]) -> tuple[str, ...]:

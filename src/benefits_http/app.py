@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal
 
 from flask import Flask, Request, Response, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import MapAdapter
 
-from benefits_core import OPENING_BALANCE, Store
+from benefits_core import UseCases
 from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
 from benefits_http.errors import HTTP_CODES, Answer
 
@@ -44,24 +43,18 @@ class _Application(Flask):
         return super().create_url_adapter(request)
 
 
-def create_app(
-    store: Store,
-    *,
-    opening_balance: Decimal = OPENING_BALANCE,
-    cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS,
-) -> Flask:
-    """Return a WSGI application over a store.
+def create_app(use_cases: UseCases, *, cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS) -> Flask:
+    """Return a WSGI application, ready to be served.
 
     The API is served under ``/api`` and at the root, since the React frontend calls it without the prefix.
 
-    :param store: where users, products and orders are kept.
-    :param opening_balance: what a new user may spend, in money.
+    :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
     :param cors_origins: the origins whose pages may call the API from a browser; ``*`` for all.
     :raises ValueError: one of them is no origin.
     """
     app = _Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
-    blueprint = benefits_blueprint(store, opening_balance=opening_balance)
+    blueprint = benefits_blueprint(use_cases)
     app.before_request(_refuse_leading_slashes)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")

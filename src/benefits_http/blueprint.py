@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
@@ -15,14 +14,10 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from benefits_core import (
-    OPENING_BALANCE,
     BenefitsError,
-    GetUser,
     InvalidUserIdError,
-    ListProducts,
-    PlaceOrder,
     Product,
-    Store,
+    UseCases,
 )
 from benefits_http import wire
 from benefits_http.errors import (
@@ -56,19 +51,15 @@ class RefusedRequestError(Exception):
         self.detail = detail
 
 
-def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALANCE) -> Blueprint:
+def benefits_blueprint(use_cases: UseCases) -> Blueprint:
     """Return the blueprint. Mount it as often as you like: ``app.register_blueprint(blueprint, url_prefix="/api")``.
 
     It refuses and fails in JSON by itself; unknown paths and wrong methods are the application's to answer.
 
-    :param store: where users, products and orders are kept.
-    :param opening_balance: what a new user may spend, in money.
+    :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
     """
     blueprint = Blueprint("benefits", __name__)
     blueprint.record(_add_converter)
-    get_user = GetUser(store, opening_balance)
-    list_products = ListProducts(store)
-    place_order = PlaceOrder(store, opening_balance)
 
     # Flask would answer a doubled slash with a redirect, and a redirect turns a POST into a GET.
     get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
@@ -78,7 +69,7 @@ def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALAN
     @get("/users/<benefits_user:name>")
     def user(name: str = "") -> Response:
         _refuse_undecodable_path()
-        response = _json(wire.user_body(get_user(name)))
+        response = _json(wire.user_body(use_cases.get_user(name)))
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -86,18 +77,18 @@ def benefits_blueprint(store: Store, *, opening_balance: Decimal = OPENING_BALAN
 
     @get("/products")
     def products() -> Response:
-        return catalogue.response(list_products())
+        return catalogue.response(use_cases.list_products())
 
     @post("/orders")
     def orders() -> Response:
         draft = wire.read_order(_json_request_body())
-        response = _json(wire.order_body(place_order(draft.user_id, draft.items)))
+        response = _json(wire.order_body(use_cases.place_order(draft.user_id, draft.items)))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @get("/healthz")
     def healthz() -> Response:
-        store.ping()
+        use_cases.ping()
         return _json(b'{"status":"ok"}')
 
     blueprint.register_error_handler(BenefitsError, _core_error)

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from benefits_core import OfferProducts, Store
+from benefits_core import OfferProducts, Store, UseCases
 from benefits_http import create_app
 from contract.builders import NETFLIX, order, stocked
 
@@ -30,7 +30,7 @@ def prefix(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def client(store: Store) -> Iterator[FlaskClient]:
     """Return a client of the application over a stocked store."""
-    with create_app(stocked(store)).test_client() as opened:
+    with create_app(UseCases.over(stocked(store))).test_client() as opened:
         yield opened
 
 
@@ -186,7 +186,7 @@ class TestOrders:
     def test_an_order_that_costs_exactly_the_balance_leaves_nothing(
         self, client: FlaskClient, prefix: str, store: Store
     ) -> None:
-        stingy = create_app(store, opening_balance=NETFLIX.price).test_client()
+        stingy = create_app(UseCases.over(store, opening_balance=NETFLIX.price)).test_client()
 
         assert post(stingy, prefix, draft("jo", "netflix")).status_code == 200
         assert client.get(f"{prefix}/users/jo").get_json()["user"]["data"]["balance"] == 0

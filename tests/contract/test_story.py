@@ -28,6 +28,7 @@ from benefits_core import (
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     Store,
+    UseCases,
 )
 from benefits_http import create_app
 from contract.stores import STORES, StoreKind
@@ -140,7 +141,7 @@ class OverHttp:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.client: FlaskClient = create_app(store).test_client()
+        self.client: FlaskClient = create_app(UseCases.over(store)).test_client()
 
     def offer(self, entries: Sequence[tuple[str, int]]) -> None:
         offer(self.store, entries)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from flask import abort
 
-from benefits_core import MemoryStore
+from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 
 
@@ -26,7 +26,7 @@ def brew() -> str:
 def test_what_nobody_foresaw_is_logged_under_an_id_and_not_told(
     view: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = create_app(MemoryStore())
+    app = create_app(UseCases.over(MemoryStore()))
     app.add_url_rule("/surprise", view_func=view)
 
     response = app.test_client().get("/surprise")
@@ -47,7 +47,7 @@ class TestOrigins:
     @staticmethod
     def allowed(origins: Iterable[str], origin: str) -> str | None:
         """Return which origin a browser is told may read the answer, if one sends this."""
-        client = create_app(MemoryStore(), cors_origins=origins).test_client()
+        client = create_app(UseCases.over(MemoryStore()), cors_origins=origins).test_client()
         answer = client.get("/products", headers={"Origin": origin})
         assert answer.status_code == 200
         allowed: str | None = answer.headers.get("Access-Control-Allow-Origin")
@@ -91,11 +91,11 @@ class TestOrigins:
     def test_what_is_no_origin_is_refused(self, origins: Iterable[str], named: str) -> None:
         """A bare string is a mistake that is easily made; each of its letters would be an origin."""
         with pytest.raises(ValueError, match=f"{named}.* is not an origin"):
-            create_app(MemoryStore(), cors_origins=origins)
+            create_app(UseCases.over(MemoryStore()), cors_origins=origins)
 
     @pytest.mark.parametrize("path", ["/orders", "/api/products", "/users/jo"])
     def test_a_browser_that_asks_is_told_exactly_the_methods_of_the_api(self, path: str) -> None:
-        client = create_app(MemoryStore()).test_client()
+        client = create_app(UseCases.over(MemoryStore())).test_client()
 
         answer = client.options(
             path, headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
@@ -107,7 +107,7 @@ class TestOrigins:
 
 
 def test_the_wish_for_a_websocket_is_ignored() -> None:
-    client = create_app(MemoryStore()).test_client()
+    client = create_app(UseCases.over(MemoryStore())).test_client()
 
     answer = client.get("/products", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
 

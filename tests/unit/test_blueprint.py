@@ -19,6 +19,7 @@ from benefits_core import (
     OfferProducts,
     Product,
     StorageUnavailableError,
+    UseCases,
 )
 from benefits_http import benefits_blueprint
 from benefits_http.blueprint import MAX_BODY_BYTES
@@ -44,7 +45,7 @@ def client(store: MemoryStore) -> FlaskClient:
 
 def _application(store: MemoryStore) -> Flask:
     application = Flask("somebody_elses")
-    application.register_blueprint(benefits_blueprint(store), url_prefix="/perks/v1")
+    application.register_blueprint(benefits_blueprint(UseCases.over(store)), url_prefix="/perks/v1")
 
     @application.get("/")
     def home() -> str:
@@ -90,7 +91,7 @@ def test_the_three_endpoints_answer_under_the_prefix(client: FlaskClient) -> Non
 
 def test_the_opening_balance_is_the_applications_to_choose(store: MemoryStore) -> None:
     application = Flask("somebody_elses")
-    application.register_blueprint(benefits_blueprint(store, opening_balance=Decimal(7)))
+    application.register_blueprint(benefits_blueprint(UseCases.over(store, opening_balance=Decimal(7))))
     client = application.test_client()
     assert client.get("/users/johndoe").json["user"]["data"]["balance"] == 7  # type: ignore[index] # it is JSON
     client.post("/orders", json={"order": {"items": ["netflix"], "user_id": "jane"}})
@@ -322,7 +323,7 @@ class ContradictoryStore(MemoryStore):
 
 def test_a_mistake_of_the_program_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     application = Flask("somebody_elses")
-    application.register_blueprint(benefits_blueprint(ContradictoryStore()))
+    application.register_blueprint(benefits_blueprint(UseCases.over(ContradictoryStore())))
     response = application.test_client().get("/healthz")
     assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
     [record] = caplog.records
@@ -332,7 +333,7 @@ def test_a_mistake_of_the_program_is_logged_and_not_told(caplog: pytest.LogCaptu
 
 def test_it_can_be_mounted_twice_over_one_store(store: MemoryStore) -> None:
     application = Flask("somebody_elses")
-    blueprint = benefits_blueprint(store)
+    blueprint = benefits_blueprint(UseCases.over(store))
     application.register_blueprint(blueprint, url_prefix="/api")
     application.register_blueprint(blueprint, name="benefits_at_root")
     client = application.test_client()

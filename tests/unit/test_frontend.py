@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
-from benefits_core import MemoryStore
+from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 from benefits_http.service.frontend import with_frontend
 
@@ -30,7 +30,7 @@ def client(tmp_path: Path) -> Client:
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
     (folder / "favicon.ico.gz").symlink_to(tmp_path / "secret.txt")
-    return Client(with_frontend(create_app(MemoryStore()), folder))
+    return Client(with_frontend(create_app(UseCases.over(MemoryStore())), folder))
 
 
 @pytest.mark.parametrize(

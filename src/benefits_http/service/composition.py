@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wsgiref.types import WSGIApplication
 
+from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.settings import Settings
@@ -23,9 +24,7 @@ def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteS
 
 def build_app(settings: Settings) -> WSGIApplication:
     """Return the application that a worker process serves."""
-    api = create_app(
-        open_store(settings.database, file=settings.file),
-        opening_balance=settings.opening_balance,
-        cors_origins=settings.cors_origins,
-    )
+    store = open_store(settings.database, file=settings.file)
+    use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
+    api = create_app(use_cases, cors_origins=settings.cors_origins)
     return api if settings.frontend is None else with_frontend(api, settings.frontend)
