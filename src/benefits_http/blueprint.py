@@ -32,6 +32,9 @@ from benefits_http.errors import (
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
+REQUEST_ID: Final = "benefits.request_id"
+"""Where in the WSGI environment a request's id is looked for, when an error is logged; without one, one is made."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,10 +69,10 @@ def benefits_blueprint(use_cases: UseCases) -> Blueprint:
     post = partial(blueprint.route, methods=["POST"], merge_slashes=False)
 
     @get("/users")
-    @get("/users/<benefits_user:name>")
-    def user(name: str = "") -> Response:
+    @get("/users/<benefits_user:user_id>")
+    def user(user_id: str = "") -> Response:
         _refuse_undecodable_path()
-        response = _json(wire.user_body(use_cases.get_user(name)))
+        response = _json(wire.user_body(use_cases.get_user(user_id)))
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -133,7 +136,9 @@ def error_response(answer: Answer, detail: str | None = None) -> Response:
 
 def unforeseen_error(error: Exception) -> Response:
     """Answer an error nobody foresaw: its cause goes to the log, under an id, and never to the client."""
-    _log.error("request %s failed: %s %s", token_hex(8), request.method, request.path, exc_info=error)
+    request_id = request.environ.get(REQUEST_ID) or token_hex(16)
+    # The rule and not the path, which may hold a name.
+    _log.error("request %s failed: %s %s", request_id, request.method, request.url_rule, exc_info=error)
     return error_response(UNFORESEEN)
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -44,10 +44,14 @@ class Service:
     database: Path
     log: Path
     worker_count: int
+    proxy: Callable[[str, Any], dict[str, str]] | None = None
+    """What a proxy before it adds to the headers of a request for this path with this body."""
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=A_LONG_TIME)
+        if self.proxy is not None:
+            headers = {**headers, **self.proxy(path, body)}
         try:
             if body is not None and not isinstance(body, bytes):
                 headers = {"Content-Type": "application/json", **headers}
@@ -74,11 +78,12 @@ class Service:
 
     def answers(self) -> bool:
         """Tell whether all of the service is up and well."""
+        return self.listeners() == self.worker_count and self.answers_at_all()
+
+    def answers_at_all(self) -> bool:
+        """Tell whether one of its workers is well."""
         try:
-            return (
-                self.listeners() == self.worker_count
-                and self.request("GET", "/healthz").status == HTTPStatus.OK
-            )
+            return self.request("GET", "/healthz").status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
 
@@ -107,6 +112,14 @@ class Service:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(A_LONG_TIME)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + A_LONG_TIME
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def command_of(process: str) -> bytes:
@@ -168,3 +181,4 @@ def running(database: Path, *options: str, workers: int = 2) -> Iterator[Service
     finally:
         if service.process.poll() is None:
             service.stop()
+        assert "panicked" not in service.log.read_text()  # which threads of the server do, if it ends amiss

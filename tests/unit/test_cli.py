@@ -143,6 +143,10 @@ class TestServe:
                 "is not an origin such as https://benefits.example.com, nor *.",
             ),
             (["--frontend", "build"], "build has no index.html; name what `npm run build` has made."),
+            (
+                ["--identity-header", "X_User"],
+                "'X_User' is no header name of letters, digits and hyphens, such as X-Forwarded-User.",
+            ),
             (["--speed", "9"], "No such option '--speed'."),
             (["--host", "192.0.2.1"], "can't listen at 192.0.2.1 port 4000: Cannot assign requested address"),
             (["--host", "a..b"], "can't listen at a..b port 4000: It is not the name of a host"),

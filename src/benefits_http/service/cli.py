@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from decimal import Decimal, InvalidOperation
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_http.service import server
 from benefits_http.service.composition import audit_database, back_up_database, open_store
+from benefits_http.service.identity import require_header_name
 from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
 from benefits_http.wire import InvalidRequestError, read_catalogue
 
@@ -50,6 +52,13 @@ def _amount(_: click.Context, __: click.Parameter, value: str) -> Decimal:
 def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return tuple(map(require_origin, values))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def _header(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    try:
+        return None if name is None else require_header_name(name)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from error
 
@@ -195,6 +204,21 @@ def _require_database(database: str) -> None:
     metavar="DIR",
     help="A built React application, to be served beside the API.",
 )
+@click.option(
+    "--identity-header",
+    callback=_header,
+    envvar="BENEFITS_IDENTITY_HEADER",
+    show_envvar=True,
+    metavar="NAME",
+    help="The header by which a proxy names the user, such as X-Forwarded-User; nobody may act for another one then.",
+)
+@click.option(
+    "--log-paths",
+    is_flag=True,
+    envvar="BENEFITS_LOG_PATHS",
+    show_envvar=True,
+    help="Log paths as they were asked for, with the names of users.",
+)
 @database_option
 def serve(  # noqa: PLR0913 - an argument for each setting
     *,
@@ -204,6 +228,8 @@ def serve(  # noqa: PLR0913 - an argument for each setting
     workers: int,
     opening_balance: Decimal,
     cors_origins: tuple[str, ...],
+    identity_header: str | None,
+    log_paths: bool,
     database: str,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
@@ -217,6 +243,7 @@ def serve(  # noqa: PLR0913 - an argument for each setting
         file = store.identity
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
+    _warn(address, identity_header)
     server.serve(
         Settings(
             database=database,
@@ -226,6 +253,20 @@ def serve(  # noqa: PLR0913 - an argument for each setting
             opening_balance=opening_balance,
             cors_origins=cors_origins,
             frontend=frontend,
+            identity_header=identity_header,
+            log_paths=log_paths,
             file=file,
         )
     )
+
+
+def _warn(address: str, identity_header: str | None) -> None:
+    if identity_header is not None:
+        click.echo(
+            f"Whoever {identity_header} names is believed: only a proxy that sets it may reach this address."
+        )
+    elif not ip_address(address.partition("%")[0]).is_loopback:
+        click.echo(
+            "Without --identity-header, whoever can reach this address can see and order for anybody.",
+            err=True,
+        )

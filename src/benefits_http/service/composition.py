@@ -7,6 +7,9 @@ from wsgiref.types import WSGIApplication
 from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.service.frontend import with_frontend
+from benefits_http.service.identity import ask_who, only_themselves
+from benefits_http.service.metrics import Metrics
+from benefits_http.service.observation import observed
 from benefits_http.service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
@@ -25,6 +28,13 @@ def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteS
 def build_app(settings: Settings) -> WSGIApplication:
     """Return the application that a worker process serves."""
     store = open_store(settings.database, file=settings.file)
-    use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
+    metrics = Metrics()
+    use_cases = metrics.counting_orders(UseCases.over(store, opening_balance=settings.opening_balance))
+    if settings.identity_header is not None:
+        use_cases = only_themselves(use_cases)
     api = create_app(use_cases, cors_origins=settings.cors_origins)
-    return api if settings.frontend is None else with_frontend(api, settings.frontend)
+    if settings.identity_header is not None:
+        ask_who(api, settings.identity_header)
+    metrics.expose_on(api)
+    site = api if settings.frontend is None else with_frontend(api, settings.frontend)
+    return observed(site, metrics, log_paths=settings.log_paths)

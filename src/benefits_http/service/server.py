@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import time
 from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Thread
 from typing import Any, Final, cast
 from wsgiref.types import WSGIApplication
@@ -18,7 +21,10 @@ from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from benefits_http.service import logs
+from benefits_http.service.asgi import ASGIApplication, as_asgi
 from benefits_http.service.composition import build_app
+from benefits_http.service.metrics import shared_by_workers
 from benefits_http.service.settings import Settings
 
 # An order waits its turn on a thread, and a client that stalls in its body keeps one: room for a hundred of those.
@@ -48,17 +54,22 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _begin_work(settings: Settings) -> WSGIApplication:
+def _begin_work(settings: Settings, metrics_folder: Path) -> WSGIApplication | ASGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    Thread(target=_outlive_nobody, daemon=True).start()
-    return build_app(settings)
+    Thread(target=_outlive_nobody, args=[metrics_folder], daemon=True).start()
+    app = build_app(settings)
+    # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
+    atexit.register(os._exit, 0)
+    # Threads are counted by the server, but not over ASGI.
+    return app if settings.identity_header is None else as_asgi(app, threads=THREADS_PER_WORKER)
 
 
-def _outlive_nobody() -> None:
+def _outlive_nobody(metrics_folder: Path) -> None:
     # A worker whose parent was killed would go on, hold the port, and never be replaced.
     cast("BaseProcess", multiprocessing.parent_process()).join()
+    shutil.rmtree(metrics_folder, ignore_errors=True)  # nobody else would
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)  # which nobody else enforces any more: a stalled client could keep it for ever
     os._exit(1)
@@ -81,14 +92,18 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
     # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
-    _Supervisor(
-        "benefits",
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=settings.workers,
-        blocking_threads=THREADS_PER_WORKER,
-        log_level=LogLevels.error,
-        respawn_failed_workers=True,
-        workers_kill_timeout=GRACE,
-    ).serve(target_loader=partial(_begin_work, settings), wrap_loader=False)
+    over_wsgi = settings.identity_header is None
+    with shared_by_workers() as metrics_folder:
+        _Supervisor(
+            "benefits",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.WSGI if over_wsgi else Interfaces.ASGINL,
+            workers=settings.workers,
+            blocking_threads=THREADS_PER_WORKER if over_wsgi else 1,
+            websockets=False,
+            log_level=LogLevels.error,
+            log_dictconfig=logs.CONFIG,
+            respawn_failed_workers=True,
+            workers_kill_timeout=GRACE,
+        ).serve(target_loader=partial(_begin_work, settings, metrics_folder), wrap_loader=False)

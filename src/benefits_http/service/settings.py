@@ -34,5 +34,7 @@ class Settings:
     opening_balance: Decimal
     cors_origins: tuple[str, ...]
     frontend: Path | None
+    identity_header: str | None
+    log_paths: bool
     file: tuple[int, int]
     """The very file behind ``database``, so that no worker starts over another one that has come in its place."""

@@ -1,0 +1,111 @@
+"""Who is asking: the employee whom a proxy names in a header, and nobody else.
+
+WSGI can't tell ``X-Forwarded-User`` from ``X_Forwarded_User``, nor two of them from one with a comma in it. So the service is
+served over ASGI then, and what is trusted is decided on the header lines as they arrived.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import attrs
+from flask import Flask, Response, request
+
+from benefits_core import InvalidUserIdError, UseCases
+from benefits_core.values import normal_user_id
+from benefits_http.blueprint import error_response
+from benefits_http.errors import Answer
+
+# A challenge has to stand in every 401 (RFC 9110). No browser asks for a password because of this one.
+UNAUTHENTICATED: Final = Answer(
+    401, "unauthenticated", {"WWW-Authenticate": 'Proxy-Identity realm="benefits"'}
+)
+FORBIDDEN: Final = Answer(403, "forbidden")
+
+# The endpoints that everybody may ask. Any other one, also one that is new, asks who it is.
+OPEN_TO_ALL: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs"})
+
+_ASKING: Final = "benefits.user_id"
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class ForbiddenError(Exception):
+    """Somebody asks for somebody else."""
+
+
+def require_header_name(text: str) -> str:
+    """Return the name of a header that can name a user, as it is.
+
+    :raises ValueError: it can't be one, or some program on the way could take another header for it.
+    """
+    if re.fullmatch(r"[A-Za-z0-9-]+", text):
+        return text
+    raise ValueError(f"{text!r} is no header name of letters, digits and hyphens, such as X-Forwarded-User")
+
+
+def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
+    """Return the normalised user id that a header names, or None if it names nobody for certain.
+
+    :param headers: name and value of each header line, as they arrived.
+    :param header: the name of the one to trust; its value is UTF-8.
+    """
+    trusted = header.lower().encode()
+    lines = [(name.lower(), value) for name, value in headers if name.lower().replace(b"_", b"-") == trusted]
+    if len(lines) != 1:
+        return None
+    [(name, value)] = lines
+    # A comma is how a proxy joins what its client sent with what it adds itself.
+    if name != trusted or b"," in value:
+        return None
+    try:
+        return normal_user_id(value.decode())
+    except (UnicodeDecodeError, InvalidUserIdError):
+        return None
+
+
+def only_themselves(use_cases: UseCases) -> UseCases:
+    """Return use cases with which everybody can look up and order for nobody but themselves.
+
+    They work while the application answers a request, after :func:`ask_who` has looked at it.
+    """
+    return attrs.evolve(
+        use_cases,
+        get_user=_only_for_themselves(use_cases.get_user),
+        place_order=_only_for_themselves(use_cases.place_order),
+    )
+
+
+def _only_for_themselves(
+    use_case: Callable[Concatenate[str, _Arguments], _Result],
+) -> Callable[Concatenate[str, _Arguments], _Result]:
+    def guarded(user_id: str, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        if normal_user_id(user_id) != request.environ[_ASKING]:
+            raise ForbiddenError
+        return use_case(user_id, *arguments, **options)
+
+    return guarded
+
+
+def ask_who(app: Flask, header: str) -> None:
+    """Make an application ask who it is before it reads a body; it has to be served over ASGI.
+
+    :param header: the name of the header that names the user.
+    """
+
+    def identify() -> Response | None:
+        if request.endpoint is None or request.method == "OPTIONS":  # it is not there, or it is a preflight
+            return None
+        if request.endpoint.rpartition(".")[2] in OPEN_TO_ALL:
+            return None
+        user_id = named_user(request.environ["asgi.scope"]["headers"], header)
+        if user_id is None:
+            return error_response(UNAUTHENTICATED)
+        request.environ[_ASKING] = user_id
+        return None
+
+    app.before_request(identify)
+    app.register_error_handler(ForbiddenError, lambda _: error_response(FORBIDDEN))

@@ -1,0 +1,114 @@
+"""What is counted, for Prometheus: requests, how long they took, orders placed and refused; of all workers together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import attrs
+from flask import Flask, Response, request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from benefits_core import (
+    InsufficientBalanceError,
+    Order,
+    OrderRefusedError,
+    ProductsAlreadyPurchasedError,
+    ProductsNotFoundError,
+    UseCases,
+)
+from benefits_http.errors import ANSWERS, answer_to
+
+# Where worker processes put what they have counted, so that each of them can tell what all have.
+_SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+_REFUSALS: Final = (ProductsNotFoundError, ProductsAlreadyPurchasedError, InsufficientBalanceError)
+
+
+@contextmanager
+def shared_by_workers() -> Iterator[Path]:
+    """Have all worker processes that are started meanwhile count together; return the folder in which they do."""
+    # In memory where there is such a folder: a full disk would end a process that writes there.
+    memory = "/dev/shm"  # noqa: S108 - the folder made in it has a name of its own, and no rights for others
+    with TemporaryDirectory(
+        prefix="benefits-metrics-", dir=memory if os.access(memory, os.W_OK) else None
+    ) as folder:
+        os.environ[_SHARED_FOLDER] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[_SHARED_FOLDER]
+
+
+class Metrics:
+    """The counters of a process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        requests = Counter(
+            "benefits_http_requests",
+            "Requests answered, probes of health and metrics aside.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        durations = Histogram(
+            "benefits_http_request_duration_seconds",
+            "How long it took to answer them, until the server had the answer.",
+            ["method", "route"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self._registry,
+        )
+        placed = Counter("benefits_orders_placed", "Orders placed.", registry=self._registry)
+        refused = Counter(
+            "benefits_orders_refused", "Orders refused, by reason.", ["reason"], registry=self._registry
+        )
+        for refusal in _REFUSALS:
+            refused.labels(
+                ANSWERS[refusal].code
+            )  # a rate can be told from the first one on only if there was a zero
+        self._placed, self._refused = placed, refused
+
+        # Looking for a counter by its labels takes longer than counting.
+        self._request = cache(requests.labels)
+        self._duration = cache(durations.labels)
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request that has been answered. Methods and routes must be few."""
+        self._request(method, route, status).inc()
+        self._duration(method, route).observe(seconds)
+
+    def counting_orders(self, use_cases: UseCases) -> UseCases:
+        """Return use cases that count what becomes of orders."""
+
+        def place_order(user_id: str, items: Sequence[str]) -> Order:
+            try:
+                order = use_cases.place_order(user_id, items)
+            except OrderRefusedError as refusal:
+                self._refused.labels(answer_to(refusal).code).inc()
+                raise
+            self._placed.inc()
+            return order
+
+        return attrs.evolve(use_cases, place_order=place_order)
+
+    def expose_on(self, app: Flask) -> None:
+        """Have an application answer ``GET /metrics``."""
+
+        @app.get("/metrics")
+        def metrics() -> Response:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+            return Response(encode(self._of_all_workers()), content_type=content_type)
+
+    def _of_all_workers(self) -> CollectorRegistry:
+        if _SHARED_FOLDER not in os.environ:
+            return self._registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # it has no types
+        return registry

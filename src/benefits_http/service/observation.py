@@ -1,0 +1,98 @@
+"""What the service tells of each request: its id to the client, a line to the log, and numbers to the metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from http import HTTPStatus
+from secrets import token_hex
+from time import perf_counter
+from types import TracebackType
+from typing import Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from benefits_http.blueprint import REQUEST_ID
+from benefits_http.service import logs
+from benefits_http.service.metrics import Metrics
+
+# What gateways and tracers make: UUIDs, trace ids, base64. Nothing that could be taken for anything else in a log.
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_ROUTE: Final = "(none)"
+_FRONTEND: Final = "(frontend)"
+
+# Those who ask for these are no users.
+_PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
+
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
+
+
+def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGIApplication:
+    """Return an application that tells what it does.
+
+    A client's ``X-Request-ID`` is kept if it is sane; else one is made. The answer has it, and so has every log line.
+
+    :param log_paths: whether the log may hold paths as they were asked for, and so the names of users.
+    """
+
+    def observing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        began = perf_counter()
+        request_id = environ.get("HTTP_X_REQUEST_ID", "")
+        if not _SANE_ID.fullmatch(request_id):
+            request_id = token_hex(16)
+        environ[REQUEST_ID] = request_id
+        context = logs.request_id.set(request_id)
+        # What it is if the application doesn't answer: the server does then.
+        status, route = int(HTTPStatus.INTERNAL_SERVER_ERROR), _NO_ROUTE
+
+        def starting(line: str, headers: list[tuple[str, str]], exc_info: _ExcInfo = None) -> object:
+            nonlocal status, route
+            status, route = int(line[:3]), _route(environ)
+            headers.append(("X-Request-ID", request_id))
+            return start_response(line, headers, exc_info)
+
+        try:
+            return app(environ, starting)  # type: ignore[arg-type] # nobody writes by what it returns
+        finally:
+            seconds = perf_counter() - began
+            method = environ["REQUEST_METHOD"]
+            logs.log_request(
+                logs.RequestLine(
+                    time=logs.now(),
+                    level="ERROR" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "INFO",
+                    message="request",
+                    method=method,
+                    route=route,
+                    status=status,
+                    duration_ms=round(seconds * 1000, 3),
+                    request_id=request_id,
+                    path=_path(environ) if log_paths else None,
+                )
+            )
+            if route not in _PROBES:
+                metrics.count_request(method if method in _METHODS else "other", route, status, seconds)
+            logs.request_id.reset(context)
+
+    return observing
+
+
+def _route(environ: WSGIEnvironment) -> str:
+    # Flask leaves its request there until it has answered.
+    request = environ.get("werkzeug.request")
+    if request is None:
+        return _FRONTEND
+    rule = request.url_rule
+    return _NO_ROUTE if rule is None else _template(rule.rule)
+
+
+@cache
+def _template(rule: str) -> str:
+    """Return a rule of Flask's as an OpenAPI path: ``/users/{user_id}``."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    path: str = environ["PATH_INFO"]
+    return path.encode("latin-1").decode(errors="replace")

@@ -1,0 +1,236 @@
+"""Who is asking: which header lines name somebody, and what is answered to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from benefits_core import MemoryStore, UseCases
+from benefits_http import create_app
+from benefits_http.service.identity import ask_who, named_user, only_themselves, require_header_name
+from contract.builders import NETFLIX, stocked
+
+HEADER = "X-Forwarded-User"
+
+
+@pytest.mark.parametrize(
+    ("line", "user_id"),
+    [
+        ((b"x-forwarded-user", b"johndoe"), "johndoe"),
+        ((b"X-FORWARDED-USER", b"johndoe"), "johndoe"),
+        ((b"x-forwarded-user", "José".encode()), "José"),
+        ((b"x-forwarded-user", "Jose\N{COMBINING ACUTE ACCENT}".encode()), "José"),
+        ((b"x-forwarded-user", b" John Doe "), "John Doe"),
+        ((b"x-forwarded-user", b"a/b"), "a/b"),
+    ],
+)
+def test_the_header_names_the_user(line: tuple[bytes, bytes], user_id: str) -> None:
+    others = [(b"host", b"x"), (b"x-forwarded-user-email", b"a@b.example"), (b"x_forwarded_users", b"x")]
+
+    assert named_user([*others, line], HEADER) == user_id
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [(b"x-forwarded-user", b"")],
+        [(b"x-forwarded-user", b"  ")],
+        [(b"x-forwarded-user", b"johndoe"), (b"x-forwarded-user", b"johndoe")],
+        [(b"x-forwarded-user", b"johndoe,admin")],
+        [(b"x_forwarded_user", b"johndoe")],
+        [(b"x-forwarded_user", b"johndoe")],
+        [(b"X_Forwarded_User", b"admin"), (b"X-Forwarded-User", b"johndoe")],
+        [(b"x-forwarded-user", b"johndoe"), (b"x_forwarded-user", b"")],
+        [(b"x-forwarded-user", "José".encode("latin-1"))],
+        [(b"x-forwarded-user", "José".encode("utf-16"))],
+        [(b"x-forwarded-user", b"john\tdoe")],
+        [(b"x-forwarded-user", b"x" * 65)],
+        [(b"forwarded-user", b"johndoe")],
+        [(b"remote-user", b"johndoe"), (b"authorization", b"Basic am9obmRvZTp4")],
+    ],
+    ids=repr,
+)
+def test_what_is_not_certain_names_nobody(lines: list[tuple[bytes, bytes]]) -> None:
+    assert named_user(lines, HEADER) is None
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-User", "remote", "X-2"])
+def test_a_header_name_is_kept_as_it_is(name: str) -> None:
+    assert require_header_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "X_Forwarded_User", "X-Forwarded-User:", "a b", "Nutzer-\N{LATIN SMALL LETTER U WITH DIAERESIS}"],
+)
+def test_a_header_name_that_could_be_mistaken_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no header name"):
+        require_header_name(name)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    filled = MemoryStore()
+    stocked(filled)
+    return filled
+
+
+@pytest.fixture
+def app(store: MemoryStore) -> Flask:
+    guarded: Flask = create_app(only_themselves(UseCases.over(store)))
+    ask_who(guarded, HEADER)
+    return guarded
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def ask(client: FlaskClient, method: str, path: str, *names: str, **options: Any) -> TestResponse:
+    """Send a request with this header as often as there are names."""
+    headers = [(b"x-forwarded-user", name.encode()) for name in names]
+    return client.open(path, method=method, environ_overrides={"asgi.scope": {"headers": headers}}, **options)
+
+
+def said(response: TestResponse) -> tuple[int, str]:
+    body: dict[str, str] = response.get_json()
+    return response.status_code, body["error"]
+
+
+def test_users_see_themselves_however_their_name_is_spelt(client: FlaskClient) -> None:
+    response = ask(client, "GET", "/api/users/Jose%CC%81", "José")
+
+    assert response.get_json()["user"]["user_id"] == "José"
+
+
+def test_users_order_for_themselves(client: FlaskClient, store: MemoryStore) -> None:
+    order = {"order": {"items": ["netflix"], "user_id": " johndoe "}}
+
+    assert ask(client, "POST", "/orders", "johndoe", json=order).status_code == 200
+    [placed] = store.orders.of_user("johndoe")
+    assert placed.total == NETFLIX.price
+
+
+@pytest.mark.parametrize("names", [[], ["johndoe", "johndoe"]])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/users/johndoe"), ("HEAD", "/api/users/johndoe"), ("GET", "/users"), ("POST", "/orders")],
+)
+def test_without_an_identity_nothing_is_told_and_nobody_is_created(
+    client: FlaskClient, store: MemoryStore, method: str, path: str, names: list[str]
+) -> None:
+    response = ask(client, method, path, *names)
+
+    assert response.status_code == 401
+    assert response.data == (b"" if method == "HEAD" else b'{"error":"unauthenticated"}')
+    assert "WWW-Authenticate" in response.headers
+    assert response.headers["Cache-Control"] == "no-store"
+    assert store.users.get("johndoe") is None
+
+
+def test_another_user_is_forbidden_and_is_not_created(client: FlaskClient, store: MemoryStore) -> None:
+    response = ask(client, "GET", "/users/boss", "johndoe")
+
+    assert (response.status_code, response.data) == (403, b'{"error":"forbidden"}')
+    assert store.users.get("boss") is None
+    assert store.users.get("johndoe") is None
+
+
+def test_an_order_for_another_user_is_forbidden_and_not_written(
+    client: FlaskClient, store: MemoryStore
+) -> None:
+    order = {"order": {"items": ["netflix"], "user_id": "boss"}}
+    response = ask(client, "POST", "/orders", "johndoe", json=order)
+
+    assert (response.status_code, response.data) == (403, b'{"error":"forbidden"}')
+    assert store.users.get("boss") is None
+    assert store.orders.of_user("boss") == ()
+
+
+@pytest.mark.parametrize("path", ["/products", "/api/products", "/healthz", "/api/healthz"])
+def test_what_is_the_same_for_everybody_needs_no_identity(client: FlaskClient, path: str) -> None:
+    assert ask(client, "GET", path).status_code == 200
+
+
+def test_a_preflight_carries_no_identity(client: FlaskClient) -> None:
+    preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    response = ask(client, "OPTIONS", "/orders", headers=preflight)
+
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+
+
+def test_an_endpoint_that_nobody_has_thought_of_asks_who_it_is(app: Flask) -> None:
+    app.add_url_rule("/reports", "reports", lambda: "all users")
+
+    assert ask(app.test_client(), "GET", "/reports").status_code == 401
+
+
+class TestSeveralThingsAtOnce:
+    """They are answered in the contract's order, whatever else is wrong."""
+
+    @pytest.mark.parametrize(
+        ("method", "path", "names", "answer"),
+        [
+            ("GET", "/nothing", [], (404, "not_found")),
+            ("DELETE", "/users/boss", [], (405, "method_not_allowed")),
+            ("GET", "/users/%FF", [], (401, "unauthenticated")),
+            ("GET", "/users/", [], (401, "unauthenticated")),
+            ("GET", "/users/%00", ["johndoe"], (400, "invalid_user_id")),
+        ],
+    )
+    def test_of_a_user(
+        self, client: FlaskClient, method: str, path: str, names: list[str], answer: tuple[int, str]
+    ) -> None:
+        assert said(ask(client, method, path, *names)) == answer
+
+    @pytest.mark.parametrize(
+        ("names", "body", "content_type", "answer"),
+        [
+            ([], b"x" * 65_537, "text/plain", (401, "unauthenticated")),
+            (["johndoe"], b"x" * 65_537, "text/plain", (413, "request_too_large")),
+            (["johndoe"], b"{", "text/plain", (415, "unsupported_media_type")),
+            (["johndoe"], b"{", "application/json", (400, "invalid_request")),
+            (
+                ["johndoe"],
+                b'{"order":{"items":["netflix",7],"user_id":""}}',
+                "application/json",
+                (400, "invalid_request"),
+            ),
+            (
+                ["johndoe"],
+                b'{"order":{"items":["yacht"],"user_id":""}}',
+                "application/json",
+                (400, "invalid_user_id"),
+            ),
+            (
+                ["johndoe"],
+                b'{"order":{"items":["yacht"],"user_id":"boss"}}',
+                "application/json",
+                (403, "forbidden"),
+            ),
+            (
+                ["johndoe"],
+                b'{"order":{"items":["yacht"],"user_id":"johndoe"}}',
+                "application/json",
+                (400, "products_not_found"),
+            ),
+        ],
+    )
+    def test_of_an_order(
+        self,
+        client: FlaskClient,
+        names: list[str],
+        body: bytes,
+        content_type: str,
+        answer: tuple[int, str],
+    ) -> None:
+        response = ask(client, "POST", "/orders", *names, data=body, content_type=content_type)
+
+        assert said(response) == answer

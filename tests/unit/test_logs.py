@@ -1,0 +1,72 @@
+"""Logs: one JSON object a line, whoever writes it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benefits_http.service import logs
+
+LINE = logs.RequestLine(logs.now(), "INFO", "request", "GET", "/products", 200, 1.5, "abc")
+
+
+def written(capfd: pytest.CaptureFixture[str]) -> list[Any]:
+    """Return what was logged."""
+    return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+
+def test_a_request_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.log_request(LINE)
+
+    [line] = written(capfd)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "INFO",
+        "message": "request",
+        "method": "GET",
+        "route": "/products",
+        "status": 200,
+        "duration_ms": 1.5,
+        "request_id": "abc",
+    }
+
+
+def test_a_log_on_a_full_disk_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        logs.log_request(LINE)
+
+
+def logged_by(program: str) -> Any:
+    """Return the one line that a program logs with the service's configuration; it is that process's for good."""
+    configure = (
+        "import logging.config\n"
+        "from benefits_http.service import logs\n"
+        "logging.config.dictConfig(logs.CONFIG)\n"
+        "log = logging.getLogger('somewhere')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", configure + program], capture_output=True, text=True, check=True
+    )
+    [line] = done.stderr.splitlines()
+    return json.loads(line)
+
+
+def test_an_error_is_one_line_too_and_says_which_request_it_belongs_to() -> None:
+    line = logged_by(
+        "logs.request_id.set('abc')\nlog.error('it %s', 'failed', exc_info=LookupError('on\\ntwo lines'))"
+    )
+
+    assert (line["level"], line["logger"], line["message"]) == ("ERROR", "somewhere", "it failed")
+    assert line["request_id"] == "abc"
+    assert line["exception"] == "LookupError: on\ntwo lines"
+    assert "time" in line
+
+
+def test_a_line_outside_of_any_request_has_no_request_id() -> None:
+    assert logged_by("log.warning('started')")["request_id"] is None

@@ -1,0 +1,188 @@
+"""What is told of each request: an id, a line, a number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import Client, create_environ, run_wsgi_app
+
+from benefits_core import MemoryStore, UseCases, User
+from benefits_http import create_app
+from benefits_http.service.metrics import Metrics
+from benefits_http.service.observation import observed
+from contract.builders import stocked
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+def client(
+    metrics: Metrics | None = None, *, log_paths: bool = False, use_cases: UseCases | None = None
+) -> Client:
+    """Return a client of an observed application."""
+    counters = metrics or Metrics()
+    app = create_app(use_cases or counters.counting_orders(UseCases.over(stocked(MemoryStore()))))
+    counters.expose_on(app)
+    return Client(observed(app, counters, log_paths=log_paths))
+
+
+@pytest.fixture
+def lines(capfd: pytest.CaptureFixture[str]) -> Lines:
+    """Return what was logged of requests since the last call."""
+
+    def logged() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+
+    return logged
+
+
+@pytest.mark.parametrize(
+    "request_id", ["7", "a" * 128, "0b6f9a6c-1f3e-4d0c-8b6f-6f0c1d2e3f4a", "Root=1-67891233-abc:1/2+3=@_."]
+)
+def test_a_sane_request_id_is_kept(lines: Lines, request_id: str) -> None:
+    response = client().get("/products", headers={"X-Request-ID": request_id})
+
+    assert response.headers["X-Request-ID"] == request_id
+    [line] = lines()
+    assert line["request_id"] == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", "a" * 129, "a b", "a,b", '"', "{}", "José", "a\tb"])
+def test_one_that_is_not_is_replaced(lines: Lines, request_id: str) -> None:
+    response = client().get("/products", headers={"X-Request-ID": request_id})
+
+    [line] = lines()
+    assert line["request_id"] == response.headers["X-Request-ID"] != request_id
+    assert len(line["request_id"]) == 32
+
+
+def test_every_request_has_an_id_of_its_own() -> None:
+    asking = client()
+
+    assert len({asking.get("/nothing").headers["X-Request-ID"] for _ in range(10)}) == 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/users/johndoe", "/users/{user_id}", 200),
+        ("GET", "/api/users/a/b", "/api/users/{user_id}", 200),
+        ("HEAD", "/products", "/products", 200),
+        ("POST", "/orders", "/orders", 415),
+        ("GET", "/nothing", "(none)", 404),
+        ("DELETE", "/users/johndoe", "(none)", 405),
+        ("GET", "/healthz", "/healthz", 200),
+        ("GET", "/metrics", "/metrics", 200),
+    ],
+)
+def test_a_line_says_what_was_asked_for_and_names_nobody(
+    lines: Lines, method: str, path: str, route: str, status: int
+) -> None:
+    client().open(path, method=method)
+
+    [line] = lines()
+    assert (line["method"], line["route"], line["status"]) == (method, route, status)
+    assert 0 < line["duration_ms"] < 60_000
+    assert "johndoe" not in str(line)
+    assert "path" not in line
+
+
+def test_paths_are_logged_when_they_are_asked_for(lines: Lines) -> None:
+    client(log_paths=True).get("/users/Jos%C3%A9%FF")
+
+    [line] = lines()
+    assert line["path"] == "/users/José\N{REPLACEMENT CHARACTER}"
+
+
+def test_the_cause_of_an_error_is_logged_under_the_id_of_its_request(
+    lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: str) -> User:
+        raise LookupError("secret")
+
+    use_cases = UseCases(fail, tuple, None, None)  # type: ignore[arg-type] # these are not asked for
+    response = client(use_cases=use_cases).get("/users/johndoe", headers={"X-Request-ID": "abc"})
+
+    assert response.status_code == 500
+    [line] = lines()
+    assert (line["level"], line["status"]) == ("ERROR", 500)
+    [record] = caplog.records
+    assert record.getMessage() == "request abc failed: GET /users/<benefits_user:user_id>"
+
+
+def test_an_application_that_breaks_altogether_is_logged_as_an_error(lines: Lines) -> None:
+    def broken(*_: object) -> Any:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        Client(observed(broken, Metrics(), log_paths=False)).get("/")
+
+    [line] = lines()
+    assert (line["status"], line["route"]) == (500, "(none)")
+
+
+def test_what_is_no_route_of_the_api_is_the_frontends(lines: Lines) -> None:
+    def file(_: object, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b""]
+
+    run_wsgi_app(observed(file, Metrics(), log_paths=False), create_environ("/main.js"))
+
+    [line] = lines()
+    assert line["route"] == "(frontend)"
+
+
+class TestMetrics:
+    def test_requests_are_counted_by_method_route_and_status(self) -> None:
+        asking = client()
+        for path in ["/users/johndoe", "/users/jane", "/users/%00", "/nothing", "/nowhere"]:
+            asking.get(path)
+        asking.open("/products", method="BREW")
+
+        text = asking.get("/metrics").text
+        assert 'benefits_http_requests_total{method="GET",route="/users/{user_id}",status="200"} 2.0' in text
+        assert 'benefits_http_requests_total{method="GET",route="/users/{user_id}",status="400"} 1.0' in text
+        assert 'benefits_http_requests_total{method="GET",route="(none)",status="404"} 2.0' in text
+        assert 'benefits_http_requests_total{method="other",route="(none)",status="405"} 1.0' in text
+
+    def test_how_long_they_took_is_a_histogram(self) -> None:
+        asking = client()
+        asking.get("/users/johndoe")
+
+        text = asking.get("/metrics").text
+        assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} 1.0' in text
+        assert 'seconds_count{method="GET",route="/users/{user_id}"} 1.0' in text
+
+    def test_probes_are_no_users(self) -> None:
+        asking = client()
+        for path in ["/healthz", "/api/healthz", "/metrics"]:
+            asking.get(path)
+
+        assert "benefits_http_requests_total{" not in asking.get("/metrics").text
+
+    def test_orders_are_counted_by_what_became_of_them(self) -> None:
+        asking = client()
+        for items in [["netflix"], ["netflix"], ["netflix"], ["yacht"], ["spotify"], [7]]:
+            asking.post("/orders", json={"order": {"items": items, "user_id": "johndoe"}})
+
+        text = asking.get("/metrics").text
+        assert "benefits_orders_placed_total 2.0" in text
+        assert 'benefits_orders_refused_total{reason="products_already_purchased"} 2.0' in text
+        assert 'benefits_orders_refused_total{reason="products_not_found"} 1.0' in text
+        assert 'benefits_orders_refused_total{reason="insufficient_balance"} 0.0' in text
+
+    def test_every_refusal_is_there_before_the_first_one(self) -> None:
+        text = client().get("/metrics").text
+
+        assert text.count("benefits_orders_refused_total{") == 3
+
+    @pytest.mark.parametrize(
+        ("accept", "content_type"),
+        [("", "text/plain"), ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text")],
+    )
+    def test_the_format_is_what_the_scraper_asks_for(self, accept: str, content_type: str) -> None:
+        response = client().get("/metrics", headers={"Accept": accept})
+
+        assert response.headers["Content-Type"].startswith(content_type)
