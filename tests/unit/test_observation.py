@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import Histogram
 from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases, User
@@ -134,6 +135,10 @@ def test_what_is_no_route_of_the_api_is_the_frontends(lines: Lines) -> None:
     assert line["route"] == "(frontend)"
 
 
+def _fail(*_: object) -> None:
+    raise OSError("the file can't grow")
+
+
 class TestMetrics:
     def test_requests_are_counted_by_method_route_and_status(self) -> None:
         asking = client()
@@ -161,6 +166,15 @@ class TestMetrics:
             asking.get(path)
 
         assert "benefits_http_requests_total{" not in asking.get("/metrics").text
+
+    def test_what_can_not_be_counted_is_answered_nevertheless(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asking = client()
+        monkeypatch.setattr(Histogram, "observe", _fail)
+
+        assert asking.get("/products").status_code == 200
+        assert caplog.messages == ["a request could not be counted"]
 
     def test_orders_are_counted_by_what_became_of_them(self) -> None:
         asking = client()

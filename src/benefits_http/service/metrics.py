@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from benefits_core import (
     UseCases,
 )
 from benefits_http.errors import ANSWERS, answer_to
+
+_log = logging.getLogger(__name__)
 
 # Where worker processes put what they have counted, so that each of them can tell what all have.
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -81,8 +84,11 @@ class Metrics:
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that has been answered. Methods and routes must be few."""
-        self._request(method, route, status).inc()
-        self._duration(method, route).observe(seconds)
+        try:
+            self._request(method, route, status).inc()
+            self._duration(method, route).observe(seconds)
+        except Exception:  # noqa: BLE001 - a file that can't grow, say; no reason to take the answer back
+            _log.exception("a request could not be counted")
 
     def counting_orders(self, use_cases: UseCases) -> UseCases:
         """Return use cases that count what becomes of orders."""
