@@ -1,0 +1,309 @@
+"""The running service as a real browser sees it: from pages of another origin, of a foreign one, and its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from contract.running import A_LONG_TIME, Service, running
+
+FRONTEND = Path(__file__).parent / "frontend"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+# Whoever has to know that these tests ran, such as CI, sets REQUIRE_BROWSER; they fail then.
+if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
+    pytest.skip(
+        "NO BROWSER, SO NOT TESTED: CORS and the frontend, as a browser sees them; apt-get install chromium",
+        allow_module_level=True,
+    )
+
+expect.set_options(timeout=A_LONG_TIME * 1000)
+
+
+class _Pages(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[int]:
+    """Return the port of a server of the frontend, which has nothing to do with the service."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Pages, directory=FRONTEND))
+    with server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def origin(pages: int) -> str:
+    """Return the origin whose pages may call the service."""
+    return f"http://127.0.0.1:{pages}"
+
+
+@pytest.fixture(scope="module")
+def foreign_origin(pages: int) -> str:
+    """Return an origin whose pages may not. The server is the same; to a browser this is another site."""
+    return f"http://localhost:{pages}"
+
+
+@pytest.fixture(scope="module")
+def service(origin: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Return a service that pages of one other origin may call."""
+    with running(tmp_path_factory.mktemp("cors") / "benefits.db", "--cors-origin", origin) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Return a service that serves the frontend beside the API."""
+    database = tmp_path_factory.mktemp("frontend") / "benefits.db"
+    with running(database, "--frontend", str(FRONTEND)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Return the browser; it takes a second to start."""
+    assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no Chromium"
+    with sync_playwright() as playwright:
+        flags = ["--disable-gpu", "--disable-quic"]  # beside those that Playwright sets
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags) as launched:
+            yield launched
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Return a page with nothing in its cache."""
+    with browser.new_context() as context:
+        context.set_default_timeout(A_LONG_TIME * 1000)
+        yield context.new_page()
+
+
+def address(service: Service) -> str:
+    return f"http://127.0.0.1:{service.port}"
+
+
+def visit(page: Page, origin: str, api: str) -> None:
+    """Open the frontend of an origin, and have it call the API elsewhere."""
+    page.goto(f"{origin}/?api={quote(api, safe='')}")
+
+
+def sign_in(page: Page, name: str) -> None:
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def order(page: Page, *products: str) -> None:
+    for product in products:
+        page.get_by_label(product).check()
+    page.get_by_role("button", name="Order").click()
+
+
+def sees(page: Page, part: str, text: str) -> None:
+    """Wait until somebody who looks at a part of the page sees this text there."""
+    expect(page.locator(f"#{part}")).to_have_text(text)
+
+
+def draft(user_id: str) -> str:
+    """Return the body of an order."""
+    return json.dumps({"order": {"items": ["netflix"], "user_id": user_id}})
+
+
+def outcome_of_fetch(page: Page, url: str, **options: object) -> str:
+    """Let a page fetch something by script, and return what the script gets to read: text, or an error's name."""
+    script = "([url, how]) => fetch(url, how).then(answer => answer.text()).catch(error => error.name)"
+    outcome: str = page.evaluate(script, [url, options])
+    return outcome
+
+
+class TestPageOfAnotherOrigin:
+    @pytest.fixture
+    def frontend(self, page: Page, service: Service, origin: str) -> Page:
+        """Return the frontend as it calls the API at the root, which the React one does."""
+        visit(page, origin, address(service))
+        return page
+
+    @pytest.mark.parametrize("name", ["José", "John Doe", "\U0001f469\u200d\U0001f680", "a/b", "%"])
+    def test_it_signs_in_by_a_name_as_it_was_typed(self, frontend: Page, name: str) -> None:
+        sign_in(frontend, name)
+
+        sees(frontend, "greeting", f"Hello, {name}")
+
+    def test_it_reads_that_nobody_has_an_empty_name(self, frontend: Page) -> None:
+        sign_in(frontend, "")
+
+        sees(frontend, "error", "invalid_user_id")
+
+    def test_it_adds_prices_up_as_the_numbers_they_are(self, frontend: Page) -> None:
+        sign_in(frontend, "adder")
+        frontend.get_by_label("Public transport pass").check()
+        frontend.get_by_label("Bike leasing").check()
+
+        sees(frontend, "total", "150.25")
+
+    @pytest.mark.parametrize(("prefix", "name"), [("", "ann"), ("/api", "ben")])
+    def test_it_orders_and_reads_what_is_left(
+        self, page: Page, service: Service, origin: str, prefix: str, name: str
+    ) -> None:
+        visit(page, origin, address(service) + prefix)
+        sign_in(page, name)
+        sees(page, "balance", "500")
+        order(page, "Netflix", "Spotify")
+
+        sees(page, "owned", "netflix, spotify")
+        sees(page, "balance", "378.02")
+
+    def test_one_tab_reads_that_the_other_has_ordered_the_same(self, frontend: Page) -> None:
+        sign_in(frontend, "twin")
+        frontend.get_by_label("Netflix").check()
+        other = frontend.context.new_page()
+        other.goto(frontend.url)
+        sign_in(other, "twin")
+        order(other, "Netflix")
+        sees(other, "balance", "424.01")
+        frontend.bring_to_front()  # a tab that nobody sees is slow
+        order(frontend)
+
+        sees(frontend, "error", "products_already_purchased")
+
+    def test_the_catalogue_is_sent_once_and_then_only_confirmed(self, frontend: Page) -> None:
+        answers = []
+        for _ in range(2):
+            with frontend.expect_response("**/products") as answer:
+                sign_in(frontend, "reader")
+            answers.append(answer.value)
+
+        assert [answer.text() for answer in answers] == [answers[0].text()] * 2
+        sizes = [answer.request.sizes()["responseBodySize"] for answer in answers]
+        assert sizes == [len(answers[0].body()), 0]
+
+    def test_no_cache_keeps_a_user(self, page: Page, service: Service, origin: str) -> None:
+        """Not even for a page that is content with an answer of any age."""
+        page.goto(origin)
+        user = f"{address(service)}/users/changing"
+        outcome_of_fetch(page, user)
+        service.order("changing", "netflix")
+
+        assert '"balance":424.01' in outcome_of_fetch(page, user, cache="force-cache")
+
+    def test_it_may_not_send_credentials(self, page: Page, service: Service, origin: str) -> None:
+        page.goto(origin)
+
+        assert outcome_of_fetch(page, f"{address(service)}/products", credentials="include") == "TypeError"
+
+
+class TestPageOfAForeignOrigin:
+    def test_it_signs_nobody_in(self, page: Page, service: Service, foreign_origin: str) -> None:
+        visit(page, foreign_origin, address(service))
+        sign_in(page, "johndoe")
+
+        sees(page, "error", "Failed to fetch")
+        expect(page.locator("#signed-in")).to_be_hidden()
+
+    @pytest.mark.parametrize("path", ["/users/johndoe", "/api/products"])
+    def test_it_reads_nothing_that_a_page_may_ask_for_without_leave(
+        self, page: Page, service: Service, foreign_origin: str, path: str
+    ) -> None:
+        page.goto(foreign_origin)
+
+        assert outcome_of_fetch(page, address(service) + path) == "TypeError"
+
+    def test_it_gets_no_leave_to_order(self, page: Page, service: Service, foreign_origin: str) -> None:
+        page.goto(foreign_origin)
+        kind = {"Content-Type": "application/json"}
+        outcome_of_fetch(page, f"{address(service)}/orders", method="POST", headers=kind, body=draft("asked"))
+
+        assert service.user("asked")["product_ids"] == []
+
+    def test_an_order_without_a_type_needs_no_leave_and_is_not_placed(
+        self, page: Page, service: Service, foreign_origin: str
+    ) -> None:
+        page.goto(foreign_origin)
+        kind = page.evaluate(
+            """([url, order]) => fetch(url, {method: "POST", mode: "no-cors", body: new Blob([order])})
+               .then(answer => answer.type)""",
+            [f"{address(service)}/orders", draft("untyped")],
+        )
+
+        assert kind == "opaque"  # so it was sent and answered
+        assert service.user("untyped")["product_ids"] == []
+
+    def test_a_form_whose_text_is_an_order_needs_no_leave_and_places_none(
+        self, page: Page, service: Service, foreign_origin: str
+    ) -> None:
+        page.goto(foreign_origin)
+        page.set_content(
+            f"""<form method="post" enctype="text/plain" action="{address(service)}/orders">
+            <input name='{draft("lured")[:-1]},"' value='":0}}'><button>Win a prize</button></form>"""
+        )
+        page.get_by_role("button").click()
+
+        expect(page.locator("body")).to_contain_text("unsupported_media_type")
+        assert service.user("lured")["product_ids"] == []
+
+
+class TestBuiltFrontend:
+    @pytest.fixture
+    def frontend(self, page: Page, site: Service) -> Page:
+        """Return what the service has at its root."""
+        page.goto(address(site))
+        return page
+
+    def test_it_orders_from_the_origin_that_it_came_from(self, frontend: Page) -> None:
+        sign_in(frontend, "jo")
+        order(frontend, "Netflix")
+
+        sees(frontend, "owned", "netflix")
+        sees(frontend, "balance", "424.01")
+
+    def test_its_style_sheet_is_taken_for_one(self, frontend: Page) -> None:
+        expect(frontend.locator("h1")).to_have_css("color", "rgb(0, 100, 80)")
+
+    def test_on_a_second_visit_the_page_is_only_confirmed_and_what_never_changes_not_asked_for(
+        self, frontend: Page
+    ) -> None:
+        second = frontend.context.new_page()
+        second.goto(frontend.url)
+        transfers = second.evaluate(
+            """["navigation", "resource"].flatMap(kind => performance.getEntriesByType(kind))
+               .map(entry => [new URL(entry.name).pathname, entry.transferSize])"""
+        )
+
+        # Resource Timing: 300 for an answer without its body, 0 for none.
+        assert dict(transfers) == {
+            "/": 300,
+            "/static/css/main.5f1c09be.css": 0,
+            "/static/js/main.8f2b1c3d.js": 0,
+        }
+
+    @pytest.mark.parametrize("path", ["/index.html", "/users/jo"])
+    def test_what_is_no_script_is_not_run_as_one(self, frontend: Page, path: str) -> None:
+        script = """path => new Promise(resolve => {
+            const script = document.createElement("script");
+            script.onload = () => resolve("run");
+            script.onerror = () => resolve("refused");
+            document.head.append(Object.assign(script, {src: path}));
+        })"""
+
+        assert frontend.evaluate(script, path) == "refused"
+
+    def test_any_other_path_is_not_found_in_json_and_not_the_frontend(
+        self, page: Page, site: Service
+    ) -> None:
+        answer = page.goto(f"{address(site)}/somewhere")
+
+        assert answer
+        assert (answer.status, answer.json()) == (404, {"error": "not_found"})
