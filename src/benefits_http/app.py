@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 from flask import Flask, Request, Response, request
 from flask_cors import CORS
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 
 from benefits_core import UseCases
@@ -28,6 +29,10 @@ def require_origin(text: str) -> str:
     raise ValueError(f"{text!r} is not an origin such as https://benefits.example.com, nor *")
 
 
+# A path that no rule matches.
+_NOWHERE = "/\0"
+
+
 class _Response(Response):
     # What has no body, such as the answer to OPTIONS, has no type either; Flask would call it HTML.
     default_mimetype = None
@@ -37,10 +42,14 @@ class _Application(Flask):
     response_class = _Response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        if request is not None:
-            # A server may ignore the wish for a WebSocket; Werkzeug would refuse the request.
-            request.environ.pop("HTTP_UPGRADE", None)
-        return super().create_url_adapter(request)
+        if request is None:
+            return None  # it makes URLs outside of requests; here are none to be made
+        # A server may ignore the wish for a WebSocket; Werkzeug would refuse the request.
+        request.environ.pop("HTTP_UPGRADE", None)
+        adapter = super().create_url_adapter(request)
+        if request.environ["PATH_INFO"].startswith("//") and adapter is not None:
+            adapter.path_info = _NOWHERE  # Werkzeug would ignore the leading slashes
+        return adapter
 
 
 def create_app(use_cases: UseCases, *, cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS) -> Flask:
@@ -55,7 +64,6 @@ def create_app(use_cases: UseCases, *, cors_origins: Iterable[str] = DEVELOPMENT
     app = _Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
     blueprint = benefits_blueprint(use_cases)
-    app.before_request(_refuse_leading_slashes)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")
     app.register_error_handler(HTTPException, _http_error)
@@ -68,21 +76,21 @@ def create_app(use_cases: UseCases, *, cors_origins: Iterable[str] = DEVELOPMENT
         send_wildcard=True,
         always_send=False,
     )
-    app.after_request(_protect)
+    # flask-cors takes its time over every request, and has nothing to say to one that comes from no page.
+    [add_cors_headers] = cast("list[Callable[[Response], Response]]", app.after_request_funcs.pop(None))
+
+    def protect(response: Response) -> Response:
+        response.headers.add("X-Content-Type-Options", "nosniff")
+        # Whether pages of an origin may read an answer is said in it, and caches must not give it to those of another.
+        if "HTTP_ORIGIN" not in request.environ:
+            response.headers.add("Vary", "Origin")
+            return response
+        response = add_cors_headers(response)
+        response.vary.add("Origin")
+        return response
+
+    app.after_request(protect)
     return app
-
-
-def _protect(response: Response) -> Response:
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    # Whether pages of an origin may read an answer is said in it, and caches must not give it to those of another.
-    response.vary.add("Origin")
-    return response
-
-
-def _refuse_leading_slashes() -> None:
-    # Werkzeug ignores them when it looks for the rule.
-    if request.environ["PATH_INFO"].startswith("//"):
-        raise NotFound
 
 
 def _http_error(error: HTTPException) -> Response:
