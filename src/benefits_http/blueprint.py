@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
-from typing import Final
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
@@ -29,8 +28,6 @@ from benefits_http.errors import (
     Answer,
     answer_to,
 )
-
-MAX_BODY_BYTES: Final = 64 * 1024
 
 REQUEST_ID: Final = "benefits.request_id"
 """Where in the WSGI environment a request's id is looked for, when an error is logged; without one, one is made."""
@@ -92,7 +89,7 @@ def benefits_blueprint(use_cases: UseCases) -> Blueprint:
     @get("/healthz")
     def healthz() -> Response:
         use_cases.ping()
-        return _json(b'{"status":"ok"}')
+        return _json(wire.health_body())
 
     blueprint.register_error_handler(BenefitsError, _core_error)
     blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
@@ -169,14 +166,14 @@ def _refuse_undecodable_path() -> None:
 
 
 def _json_request_body() -> bytes:
-    too_large = RefusedRequestError(TOO_LARGE, f"The limit is {MAX_BODY_BYTES} bytes.")
-    if (request.content_length or 0) > MAX_BODY_BYTES:
+    too_large = RefusedRequestError(TOO_LARGE, f"The limit is {wire.MAX_BODY_BYTES} bytes.")
+    if (request.content_length or 0) > wire.MAX_BODY_BYTES:
         raise too_large
     # Not by Flask's own limit: it cuts a chunked body there instead of refusing it.
     body = b""
-    while chunk := request.stream.read(MAX_BODY_BYTES + 1 - len(body)):
+    while chunk := request.stream.read(wire.MAX_BODY_BYTES + 1 - len(body)):
         body += chunk
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > wire.MAX_BODY_BYTES:
         raise too_large
     if request.mimetype != "application/json":
         raise RefusedRequestError(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import Context, Decimal, InvalidOperation
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
 from benefits_core import InvalidValueError, Order, Product, User
+
+MAX_BODY_BYTES: Final = 64 * 1024
+"""How large the body of an order may be."""
 
 MAX_ITEMS: Final = 100
 """How many items an order may list, repeats counted."""
@@ -33,7 +36,7 @@ class OrderDraft(msgspec.Struct):
 
 
 class OrderRequest(msgspec.Struct):
-    """The body of ``POST /orders``."""
+    """The body of an order: who wants what."""
 
     order: OrderDraft
 
@@ -53,7 +56,7 @@ class UserBody(msgspec.Struct):
 
 
 class UserResponse(msgspec.Struct):
-    """The answer to ``GET /users/:user_id``."""
+    """The answer to who asks for a user."""
 
     user: UserBody
 
@@ -67,7 +70,7 @@ class ProductBody(msgspec.Struct):
 
 
 class ProductList(msgspec.Struct):
-    """The answer to ``GET /products``, and a catalogue file."""
+    """The catalogue, in its own order. A catalogue file looks like this, too."""
 
     products: list[ProductBody]
 
@@ -87,16 +90,22 @@ class OrderBody(msgspec.Struct):
 
 
 class OrderResponse(msgspec.Struct):
-    """The answer to ``POST /orders``."""
+    """The answer to an order that was placed."""
 
     order: OrderBody
 
 
-class ErrorResponse(msgspec.Struct, omit_defaults=True):
+class ErrorResponse(msgspec.Struct):
     """Every answer that isn't a success: a stable code for programs, and perhaps a detail for people."""
 
     error: str
-    detail: str | None = None
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class HealthResponse(msgspec.Struct):
+    """The answer of a service that is well."""
+
+    status: Literal["ok"] = "ok"
 
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode
@@ -195,4 +204,9 @@ def order_body(order: Order) -> bytes:
 
 def error_body(code: str, detail: str | None = None) -> bytes:
     """Encode an error."""
-    return encode(ErrorResponse(code, detail))
+    return encode(ErrorResponse(code, msgspec.UNSET if detail is None else detail))
+
+
+def health_body() -> bytes:
+    """Encode that all is well."""
+    return encode(HealthResponse())

@@ -22,7 +22,7 @@ from benefits_core import (
     UseCases,
 )
 from benefits_http import benefits_blueprint
-from benefits_http.blueprint import MAX_BODY_BYTES
+from benefits_http.wire import MAX_BODY_BYTES
 
 ORDER = b'{"order":{"items":["netflix"],"user_id":"johndoe"}}'
 
