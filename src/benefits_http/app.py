@@ -1,4 +1,4 @@
-"""The Flask application for those who deploy: the blueprint at both of its places, CORS, and no HTML anywhere."""
+"""The Flask application for those who deploy: the blueprint at both of its places, CORS, and no HTML but the documentation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from werkzeug.routing import MapAdapter
 from benefits_core import UseCases
 from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
 from benefits_http.errors import HTTP_CODES, Answer
+from benefits_http.openapi import Document
 
 DEVELOPMENT_ORIGINS = ("http://localhost:3000",)
 """Where the React development server lives."""
@@ -52,18 +53,24 @@ class _Application(Flask):
         return adapter
 
 
-def create_app(use_cases: UseCases, *, cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS) -> Flask:
+def create_app(
+    use_cases: UseCases,
+    *,
+    cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS,
+    document: Document | None = None,
+) -> Flask:
     """Return a WSGI application, ready to be served.
 
     The API is served under ``/api`` and at the root, since the React frontend calls it without the prefix.
 
     :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
     :param cors_origins: the origins whose pages may call the API from a browser; ``*`` for all.
+    :param document: the OpenAPI document to serve; by default ``describe()``, from ``benefits_http.openapi``.
     :raises ValueError: one of them is no origin.
     """
     app = _Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
-    blueprint = benefits_blueprint(use_cases)
+    blueprint = benefits_blueprint(use_cases, document=document)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")
     app.register_error_handler(HTTPException, _http_error)

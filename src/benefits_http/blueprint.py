@@ -1,12 +1,14 @@
-"""The three endpoints and the health check, as a blueprint to mount at any prefix: parse, call a use case, encode."""
+"""The endpoints, as a blueprint to mount at any prefix: parse, call a use case, encode; and their description."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from secrets import token_hex
+from typing import Final
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
@@ -18,7 +20,7 @@ from benefits_core import (
     Product,
     UseCases,
 )
-from benefits_http import wire
+from benefits_http import docs, wire
 from benefits_http.errors import (
     INVALID_REQUEST,
     TOO_LARGE,
@@ -28,6 +30,9 @@ from benefits_http.errors import (
     Answer,
     answer_to,
 )
+from benefits_http.openapi import Document, describe
+
+_ASK_AGAIN: Final = "no-cache"  # keep it, but ask whether it is still true
 
 REQUEST_ID: Final = "benefits.request_id"
 """Where in the WSGI environment a request's id is looked for, when an error is logged; without one, one is made."""
@@ -51,12 +56,14 @@ class RefusedRequestError(Exception):
         self.detail = detail
 
 
-def benefits_blueprint(use_cases: UseCases) -> Blueprint:
+def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None) -> Blueprint:
     """Return the blueprint. Mount it as often as you like: ``app.register_blueprint(blueprint, url_prefix="/api")``.
 
     It refuses and fails in JSON by itself; unknown paths and wrong methods are the application's to answer.
 
     :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
+    :param document: the OpenAPI document to serve; by default ``describe()``, from ``benefits_http.openapi``. Whoever
+        adds to the behaviour adds to this.
     """
     blueprint = Blueprint("benefits", __name__)
     blueprint.record(_add_converter)
@@ -91,6 +98,16 @@ def benefits_blueprint(use_cases: UseCases) -> Blueprint:
         use_cases.ping()
         return _json(wire.health_body())
 
+    description = _Description(describe() if document is None else document)
+
+    @get("/openapi.json")
+    def openapi() -> Response:
+        return description.as_json()
+
+    @get("/docs")
+    def page() -> Response:
+        return description.as_page()
+
     blueprint.register_error_handler(BenefitsError, _core_error)
     blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
     blueprint.register_error_handler(RefusedRequestError, _refused_request)
@@ -112,8 +129,38 @@ class _Catalogue:
         known = request.if_none_match.contains_weak(tag)  # which compares as If-None-Match is compared
         response = Response(status=304) if known else _json(body)
         response.set_etag(tag)
-        response.headers["Cache-Control"] = "no-cache"  # keep it, but ask whether it is still true
+        response.headers["Cache-Control"] = _ASK_AGAIN
         return response
+
+
+class _Description:
+    """The OpenAPI document, and the page that is made of it, as they are where the blueprint is mounted."""
+
+    def __init__(self, document: Document) -> None:
+        # Once for each mount; bounded, since a prefix can have variables.
+        self._json = lru_cache(8)(lambda mount: wire.encode(self._document_at(mount)))
+        self._page = lru_cache(8)(lambda mount: docs.page(self._document_at(mount)))
+        self._document = document
+
+    def _document_at(self, mount: str) -> Document:
+        return self._document | {"servers": [{"url": mount}]}
+
+    def as_json(self) -> Response:
+        response = _json(self._json(_mount()))
+        response.headers["Cache-Control"] = _ASK_AGAIN
+        return response
+
+    def as_page(self) -> Response:
+        response = Response(self._page(_mount()), mimetype="text/html")
+        response.headers["Cache-Control"] = _ASK_AGAIN
+        response.headers["Content-Security-Policy"] = docs.CONTENT_SECURITY_POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def _mount() -> str:
+    # All but the last part of the path, which is the endpoint's own.
+    return quote((request.script_root + request.path).rpartition("/")[0] or "/")
 
 
 def _add_converter(state: BlueprintSetupState) -> None:
