@@ -31,19 +31,30 @@ Document = dict[str, Any]
 
 _JSON: Final = "application/json"
 
-# What str.strip() trims, what no name may hold, and that a name has something left. Validators count code points.
+# What str.strip() trims.
 WHITE_SPACE: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
 _EDGE: Final = rf"[^{WHITE_SPACE}{_CONTROL}]"
-_NAME: Final = (
-    rf"[{WHITE_SPACE}]*{_EDGE}(?:[^{_CONTROL}]{{0,{MAX_ID_LENGTH - 2}}}{_EDGE})?[{WHITE_SPACE}]*(?![\s\S])"
-)
-_PATH_PATTERN: Final = rf"^(?!/)(?![\s\S]*/(?:/|(?![\s\S]))){_NAME}"
+_NAME: Final = rf"{_EDGE}(?:[^{_CONTROL}]{{0,{MAX_ID_LENGTH - 2}}}{_EDGE})?"
 _NAME_RULE: Final = (
     "White space around it is trimmed and the rest NFC-normalised; what is left has 1 to "
-    f"{MAX_ID_LENGTH} code points without control characters (Cc). Case matters. (The pattern counts before "
+    f"{MAX_ID_LENGTH} code points without control characters (Cc). Case matters. (The patterns count before "
     "normalisation, which a regular expression can't do.)"
 )
+
+
+def _user_id(condition: str = "") -> Document:
+    # The second pattern is the rule. The first, which it contains, is what programs should make names up from: they
+    # find it hard to see past the white space.
+    padding = f"[{WHITE_SPACE}]*"
+    return {
+        "type": "string",
+        "anyOf": [
+            {"description": "As it is kept.", "pattern": f"^{condition}{_NAME}$"},
+            {"description": "To be trimmed.", "pattern": f"^{condition}{padding}{_NAME}{padding}$"},
+        ],
+    }
+
 
 _MEANINGS: Final = {
     "products_not_found": "The order names a product that is not in the catalogue, or no product at all.",
@@ -93,7 +104,7 @@ _FIELDS: Final[dict[str, dict[str, Document]]] = {
         "items": {
             "description": "Product ids. One that is repeated counts once; one that is unknown refuses the order.",
         },
-        "user_id": {"description": f"A user name. {_NAME_RULE}", "pattern": f"^{_NAME}"},
+        "user_id": {"description": f"A user name. {_NAME_RULE}", **_user_id()},
     },
     "UserBody": {"user_id": _KNOWN_USER_ID},
     "UserData": {
@@ -332,12 +343,7 @@ def _paths() -> Document:
                             f"A user name, percent-encoded as UTF-8. {_NAME_RULE} Single slashes may stand inside it. "
                             "An empty name is answered as an invalid one."
                         ),
-                        "schema": {"type": "string", "pattern": _PATH_PATTERN},
-                        "examples": {
-                            "plain": {"value": "johndoe"},
-                            "accented": {"value": "José"},
-                            "with a slash": {"value": "sales/jo"},
-                        },
+                        "schema": _user_id(r"(?!/)(?![\s\S]*/(?:/|$))"),
                     }
                 ],
                 "responses": {"200": {"$ref": "#/components/responses/user"}},

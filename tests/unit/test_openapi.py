@@ -46,6 +46,12 @@ def is_valid(schema: Any, value: object) -> bool:
     return bool(OAS31Validator({**schema, "components": DOCUMENT["components"]}).is_valid(value))
 
 
+def matches(schema: Any, name: str) -> bool:
+    """Tell whether a name is as a pattern of its schema says."""
+    # In the dialect of JSON Schema, unlike in Python's, a dollar is the very end, even after a line feed.
+    return any(re.search(way["pattern"].replace("$", r"\Z"), name) for way in schema["anyOf"])
+
+
 def bodies(node: Any) -> list[tuple[Any, Any]]:
     """Return the schema and the value of each example below a part of the document."""
     if isinstance(node, list):
@@ -233,13 +239,13 @@ class TestUserIds:
 
     @given(name=(names | lengths).map(lambda name: unicodedata.normalize("NFC", name)))
     def test_in_an_order_the_pattern_is_the_rule(self, name: str) -> None:
-        pattern = DOCUMENT["components"]["schemas"]["OrderDraft"]["properties"]["user_id"]["pattern"]
+        schema = DOCUMENT["components"]["schemas"]["OrderDraft"]["properties"]["user_id"]
         try:
             normal_user_id(name)
         except InvalidUserIdError:
-            assert not re.search(pattern, name)
+            assert not matches(schema, name)
         else:
-            assert re.search(pattern, name)
+            assert matches(schema, name)
 
     @given(name=(names | lengths).map(lambda name: unicodedata.normalize("NFC", name)))
     def test_in_a_path_the_pattern_is_what_is_answered(self, name: str) -> None:
@@ -248,7 +254,7 @@ class TestUserIds:
 
         status = client.get(f"/users/{quote(name, safe='')}").status_code
 
-        assert bool(re.search(parameter["schema"]["pattern"], name)) == (status == 200)
+        assert matches(parameter["schema"], name) == (status == 200)
         assert status in {200, 400, 404}
 
 
