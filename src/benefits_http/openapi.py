@@ -35,7 +35,6 @@ _JSON: Final = "application/json"
 WHITE_SPACE: Final = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
 _EDGE: Final = rf"[^{WHITE_SPACE}{_CONTROL}]"
-_NAME: Final = rf"{_EDGE}(?:[^{_CONTROL}]{{0,{MAX_ID_LENGTH - 2}}}{_EDGE})?"
 _NAME_RULE: Final = (
     "White space around it is trimmed and the rest NFC-normalised; what is left has 1 to "
     f"{MAX_ID_LENGTH} code points without control characters (Cc). Case matters. (The patterns count before "
@@ -44,14 +43,19 @@ _NAME_RULE: Final = (
 
 
 def _user_id(condition: str = "") -> Document:
-    # The second pattern is the rule. The first, which it contains, is what programs should make names up from: they
-    # find it hard to see past the white space.
-    padding = f"[{WHITE_SPACE}]*"
+    # The second way is the rule. The first, which it contains, is for programs that make names up from this: they
+    # don't see past the white space, nor that a pattern limits the length.
+    padding, inner = f"[{WHITE_SPACE}]*", f"[^{_CONTROL}]"
+    bounded = f"{_EDGE}(?:{inner}{{0,{MAX_ID_LENGTH - 2}}}{_EDGE})?"
     return {
         "type": "string",
         "anyOf": [
-            {"description": "As it is kept.", "pattern": f"^{condition}{_NAME}$"},
-            {"description": "To be trimmed.", "pattern": f"^{condition}{padding}{_NAME}{padding}$"},
+            {
+                "description": "As it is kept.",
+                "maxLength": MAX_ID_LENGTH,
+                "pattern": f"^{condition}{_EDGE}(?:{inner}*{_EDGE})?$",
+            },
+            {"description": "To be trimmed.", "pattern": f"^{condition}{padding}{bounded}{padding}$"},
         ],
     }
 

@@ -47,9 +47,12 @@ def is_valid(schema: Any, value: object) -> bool:
 
 
 def matches(schema: Any, name: str) -> bool:
-    """Tell whether a name is as a pattern of its schema says."""
+    """Tell whether a name is as one of the ways of its schema says."""
     # In the dialect of JSON Schema, unlike in Python's, a dollar is the very end, even after a line feed.
-    return any(re.search(way["pattern"].replace("$", r"\Z"), name) for way in schema["anyOf"])
+    return any(
+        len(name) <= way.get("maxLength", len(name)) and re.search(way["pattern"].replace("$", r"\Z"), name)
+        for way in schema["anyOf"]
+    )
 
 
 def bodies(node: Any) -> list[tuple[Any, Any]]:
