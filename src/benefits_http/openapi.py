@@ -71,7 +71,7 @@ _MEANINGS: Final = {
     "request_too_large": f"The body is larger than {wire.MAX_BODY_BYTES // 1024} KiB.",
     "unsupported_media_type": "The content type of the body is not `application/json`.",
     "internal_error": "Something that nobody foresaw. Its cause is in the log of the service.",
-    "storage_unavailable": "The store can't serve now, and nothing was kept; try again.",
+    "storage_unavailable": "The store can't serve now. Nothing is half-written; another try may succeed.",
 }
 """What each error code means, for people. An error of the table that is not described here fails the build."""
 
