@@ -41,7 +41,7 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 check: lint test faults ## all that has to be green before a change lands
 
 clean: ## remove what these commands have made; databases stay
-	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis dist
 	find src tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/service-installed: pyproject.toml | $(VENV)/bin/pip
