@@ -32,7 +32,8 @@ from benefits_http.errors import (
 )
 from benefits_http.openapi import Document, describe
 
-_ASK_AGAIN: Final = "no-cache"  # keep it, but ask whether it is still true
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_ASK_AGAIN: Final = {"Cache-Control": "no-cache"}  # keep it, but ask whether it is still true
 
 REQUEST_ID: Final = "benefits.request_id"
 """Where in the WSGI environment a request's id is looked for, when an error is logged; without one, one is made."""
@@ -76,9 +77,7 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @get("/users/<benefits_user:user_id>")
     def user(user_id: str = "") -> Response:
         _refuse_undecodable_path()
-        response = _json(wire.user_body(use_cases.get_user(user_id)))
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return _json(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)
 
     catalogue = _Catalogue()
 
@@ -89,14 +88,12 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @post("/orders")
     def orders() -> Response:
         draft = wire.read_order(_json_request_body())
-        response = _json(wire.order_body(use_cases.place_order(draft.user_id, draft.items)))
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return _json(wire.order_body(use_cases.place_order(draft.user_id, draft.items)), _NO_STORE)
 
     @get("/healthz")
     def healthz() -> Response:
         use_cases.ping()
-        return _json(wire.health_body())
+        return _json(wire.health_body(), _NO_STORE)
 
     description = _Description(describe() if document is None else document)
 
@@ -122,15 +119,15 @@ class _Catalogue:
 
     def response(self, products: Sequence[Product]) -> Response:
         encoded = self._encoded
-        if encoded is None or encoded[0] != products:
+        # A store may return the same sequence until something changes; a long one is not compared then.
+        if encoded is None or (encoded[0] is not products and encoded[0] != products):
             body = wire.products_body(products)
             self._encoded = encoded = products, body, sha256(body).hexdigest()[:32]
         _, body, tag = encoded
-        known = request.if_none_match.contains_weak(tag)  # which compares as If-None-Match is compared
-        response = Response(status=304) if known else _json(body)
-        response.set_etag(tag)
-        response.headers["Cache-Control"] = _ASK_AGAIN
-        return response
+        headers = {"ETag": f'"{tag}"', **_ASK_AGAIN}
+        if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
+            return Response(status=304, headers=headers)
+        return _json(body, headers)
 
 
 class _Description:
@@ -146,16 +143,11 @@ class _Description:
         return self._document | {"servers": [{"url": mount}]}
 
     def as_json(self) -> Response:
-        response = _json(self._json(_mount()))
-        response.headers["Cache-Control"] = _ASK_AGAIN
-        return response
+        return _json(self._json(_mount()), _ASK_AGAIN)
 
     def as_page(self) -> Response:
-        response = Response(self._page(_mount()), mimetype="text/html")
-        response.headers["Cache-Control"] = _ASK_AGAIN
-        response.headers["Content-Security-Policy"] = docs.CONTENT_SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+        headers = {**_ASK_AGAIN, "Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
+        return Response(self._page(_mount()), headers=headers, mimetype="text/html")
 
 
 def _mount() -> str:
@@ -167,15 +159,13 @@ def _add_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["benefits_user"] = _UserPath
 
 
-def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(body, status, headers, mimetype="application/json")
+def _json(body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
+    return Response(body, status, {"Content-Type": "application/json", **headers})
 
 
 def error_response(answer: Answer, detail: str | None = None) -> Response:
     """Return an error as the wire format has it. Errors are never cached."""
-    response = _json(wire.error_body(answer.code, detail), answer.status, answer.headers)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return _json(wire.error_body(answer.code, detail), answer.headers | _NO_STORE, answer.status)
 
 
 def unforeseen_error(error: Exception) -> Response:

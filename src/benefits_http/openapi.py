@@ -457,7 +457,9 @@ def _successes() -> Document:
                 }
             },
         },
-        "healthy": _success("All is well.", "HealthResponse", wire.health_body(), {}),
+        "healthy": _success(
+            "All is well.", "HealthResponse", wire.health_body(), {"Cache-Control": _NO_STORE}
+        ),
         "description": {
             "description": "An OpenAPI 3.1 document.",
             "headers": {"Cache-Control": _ASK_AGAIN},

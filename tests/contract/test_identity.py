@@ -122,6 +122,33 @@ def test_users_order_for_themselves_and_for_nobody_else(service: Service, store:
     assert store.users.get("josé") is None
 
 
+def test_a_chunked_order_is_read(service: Service) -> None:
+    order = order_of("chunky", "netflix")
+    lines = [b"X-Forwarded-User: chunky", b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(order), order)
+
+    assert send(service, "POST /orders", *lines, body=body).status == 200
+
+
+def test_a_chunked_body_over_the_limit_is_refused_and_not_cut_there(service: Service) -> None:
+    lines = [b"X-Forwarded-User: chunky", b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
+    order = order_of("chunky", "netflix").ljust(64 * 1024 + 1)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(order), order)
+
+    assert send(service, "POST /orders", *lines, body=body).status == 413
+
+
+def test_the_description_says_so(service: Service) -> None:
+    document = service.request("GET", "/api/openapi.json").json
+
+    for path, method in [("/users/{user_id}", "get"), ("/orders", "post")]:
+        operation = document["paths"][path][method]
+        assert operation["security"] == [{"proxy": []}]
+        assert {"401", "403"} <= operation["responses"].keys()
+    assert "401" not in document["paths"]["/products"]["get"]["responses"]
+    assert document["components"]["securitySchemes"]["proxy"]["name"] == HEADER
+
+
 def test_another_users_page_is_forbidden_and_creates_nobody(service: Service, store: Store) -> None:
     answer = send(service, "GET /users/boss", b"X-Forwarded-User: johndoe")
 
@@ -141,7 +168,9 @@ def test_bytes_that_are_no_name_are_not_let_through_as_one(service: Service, sto
     assert store.users.get("\N{REPLACEMENT CHARACTER}") is None
 
 
-@pytest.mark.parametrize("path", ["/products", "/api/products", "/healthz", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/products", "/api/products", "/healthz", "/metrics", "/api/docs", "/openapi.json"]
+)
 def test_what_is_the_same_for_everybody_needs_no_identity(service: Service, path: str) -> None:
     assert service.request("GET", path).status == 200
 

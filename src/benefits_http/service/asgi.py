@@ -25,8 +25,8 @@ def as_asgi(app: WSGIApplication, *, threads: int) -> ASGIApplication:
     def restored(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # The path of ASGI has lost what isn't UTF-8.
         environ["PATH_INFO"] = unquote_to_bytes(environ["asgi.scope"]["raw_path"]).decode("latin-1")
-        # A chunked body has no length, and nobody would read it; one that has a length is held to it.
-        environ["wsgi.input_terminated"] = "CONTENT_LENGTH" not in environ
+        # The server knows where a body ends; without this nobody would read a chunked one.
+        environ["wsgi.input_terminated"] = True
         return app(environ, start_response)
 
     bridge = cast("ASGIApplication", WSGIMiddleware(cast("Any", restored), workers=threads))

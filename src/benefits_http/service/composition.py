@@ -6,10 +6,11 @@ from wsgiref.types import WSGIApplication
 
 from benefits_core import UseCases
 from benefits_http.app import create_app
+from benefits_http.openapi import describe
 from benefits_http.service.frontend import with_frontend
-from benefits_http.service.identity import ask_who, only_themselves
+from benefits_http.service.identity import ask_who, describe_identity, only_themselves
 from benefits_http.service.metrics import Metrics
-from benefits_http.service.observation import observed
+from benefits_http.service.observation import describe_request_ids, observed
 from benefits_http.service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
@@ -30,9 +31,12 @@ def build_app(settings: Settings) -> WSGIApplication:
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
     use_cases = metrics.counting_orders(UseCases.over(store, opening_balance=settings.opening_balance))
+    document = describe()
+    describe_request_ids(document)
     if settings.identity_header is not None:
         use_cases = only_themselves(use_cases)
-    api = create_app(use_cases, cors_origins=settings.cors_origins)
+        describe_identity(document, settings.identity_header)
+    api = create_app(use_cases, cors_origins=settings.cors_origins, document=document)
     if settings.identity_header is not None:
         ask_who(api, settings.identity_header)
     metrics.expose_on(api)

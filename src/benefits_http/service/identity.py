@@ -17,6 +17,7 @@ from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.blueprint import error_response
 from benefits_http.errors import Answer
+from benefits_http.openapi import DescribedError, Document, add_errors, operations
 
 # A challenge has to stand in every 401 (RFC 9110). No browser asks for a password because of this one.
 UNAUTHENTICATED: Final = Answer(
@@ -25,7 +26,7 @@ UNAUTHENTICATED: Final = Answer(
 FORBIDDEN: Final = Answer(403, "forbidden")
 
 # The endpoints that everybody may ask. Any other one, also one that is new, asks who it is.
-OPEN_TO_ALL: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs"})
+OPEN_TO_ALL: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
 
 _ASKING: Final = "benefits.user_id"
 
@@ -88,6 +89,25 @@ def _only_for_themselves(
         return use_case(user_id, *arguments, **options)
 
     return guarded
+
+
+def describe_identity(document: Document, header: str) -> None:
+    """Add to an OpenAPI document what :func:`ask_who` adds to the behaviour."""
+    document["components"]["securitySchemes"] = {
+        "proxy": {
+            "type": "apiKey",
+            "in": "header",
+            "name": header,
+            "description": "Set by the proxy, never by a client: the user name, in UTF-8.",
+        }
+    }
+    protected = ["getUser", "placeOrder"]
+    for operation_id in protected:
+        operations(document)[operation_id]["security"] = [{"proxy": []}]
+    nobody = DescribedError(UNAUTHENTICATED, "The proxy has named nobody.")
+    somebody_else = DescribedError(FORBIDDEN, "Everybody can look up and order for themselves only.")
+    add_errors(document, [nobody], to=protected)
+    add_errors(document, [somebody_else], to=protected)
 
 
 def ask_who(app: Flask, header: str) -> None:

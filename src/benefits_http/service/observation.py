@@ -13,6 +13,7 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from benefits_http.blueprint import REQUEST_ID
+from benefits_http.openapi import Document
 from benefits_http.service import logs
 from benefits_http.service.metrics import Metrics
 
@@ -27,6 +28,19 @@ _FRONTEND: Final = "(frontend)"
 _PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
+
+
+def describe_request_ids(document: Document) -> None:
+    """Add to an OpenAPI document the header that :func:`observed` adds to every answer."""
+    for response in document["components"]["responses"].values():
+        response["headers"] = {
+            **response["headers"],
+            "X-Request-ID": {
+                "description": "The id of the request, by which the log knows it: the client's own, if it sent a sane one.",
+                "required": True,
+                "schema": {"type": "string", "pattern": f"^{_SANE_ID.pattern}$"},
+            },
+        }
 
 
 def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGIApplication:
