@@ -72,10 +72,8 @@ class Metrics:
         refused = Counter(
             "benefits_orders_refused", "Orders refused, by reason.", ["reason"], registry=self._registry
         )
-        for refusal in _REFUSALS:
-            refused.labels(
-                ANSWERS[refusal].code
-            )  # a rate can be told from the first one on only if there was a zero
+        for refusal in _REFUSALS:  # before the first one: a rate can be told only from a zero on
+            refused.labels(ANSWERS[refusal].code)
         self._placed, self._refused = placed, refused
 
         # Looking for a counter by its labels takes longer than counting.
