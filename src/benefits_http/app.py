@@ -43,14 +43,12 @@ class _Application(Flask):
     response_class = _Response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what routes a request. No rule here looks at the host, and Flask would take it apart every time."""
         if request is None:
-            return None  # it makes URLs outside of requests; here are none to be made
-        # A server may ignore the wish for a WebSocket; Werkzeug would refuse the request.
-        request.environ.pop("HTTP_UPGRADE", None)
-        adapter = super().create_url_adapter(request)
-        if request.environ["PATH_INFO"].startswith("//") and adapter is not None:
-            adapter.path_info = _NOWHERE  # Werkzeug would ignore the leading slashes
-        return adapter
+            return None  # it would make URLs outside of requests; here are none to be made
+        # Werkzeug would ignore leading slashes, and refuse who wishes for a WebSocket, which a server may ignore.
+        path = _NOWHERE if request.environ["PATH_INFO"].startswith("//") else request.path
+        return self.url_map.bind("", path_info=path, default_method=request.method)
 
 
 def create_app(
