@@ -36,6 +36,8 @@ def money(value: object, field: str = "money") -> Decimal:
     :param field: what to call it if it is refused.
     :raises InvalidValueError: it is anything else: a float, NaN, negative, half a cent.
     """
+    if type(value) is Decimal and value.same_quantum(_CENT) and not value.is_signed() and value <= MAX_MONEY:
+        return value  # nearly all money is made of money, and has its one form already
     if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= MAX_MONEY:
         try:
             return _EXACT.quantize(value, _CENT).copy_abs()  # of -0, the 0
@@ -97,7 +99,8 @@ def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
 
     :raises InvalidValueError: it is not so.
     """
-    if isinstance(values, Iterable) and not isinstance(values, str):  # a string is a sequence of its letters
+    # To ask for an abstract class is slow, and nearly always it is a tuple; a string is a sequence of its letters.
+    if type(values) is tuple or (isinstance(values, Iterable) and not isinstance(values, str)):
         held = tuple(values)
         if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
             return held
@@ -109,6 +112,8 @@ def utc(value: datetime, field: str) -> datetime:
 
     :raises InvalidValueError: it is not aware of its timezone.
     """
+    if isinstance(value, datetime) and value.tzinfo is UTC:
+        return value  # as nearly all are: to convert it would be to copy it
     if isinstance(value, datetime) and value.utcoffset() is not None:
         try:
             return value.astimezone(UTC)

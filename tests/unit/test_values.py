@@ -253,3 +253,10 @@ def test_a_moment_is_kept_in_utc() -> None:
 def test_a_moment_without_a_timezone_is_refused(value: Any) -> None:
     with pytest.raises(InvalidValueError, match=r"^placed_at must be a timezone-aware datetime"):
         utc(value, "placed_at")
+
+
+def test_money_is_a_plain_decimal_whatever_subclass_it_was_given_as() -> None:
+    class Tip(Decimal):
+        pass
+
+    assert type(money(Tip("1.50"))) is Decimal
