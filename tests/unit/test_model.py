@@ -204,9 +204,9 @@ def test_what_is_no_basket_makes_no_order(products: Sequence[Product]) -> None:
 
 def test_an_order_leaves_no_user_who_could_not_have_placed_it() -> None:
     order = Order("1", "johndoe", (LINE,), NOW)
-    with pytest.raises(InconsistentChangeError, match="balance must be "):
+    with pytest.raises(InconsistentChangeError, match="can't have paid 75.99 of 75.98"):
         User.newcomer("johndoe", Decimal("75.98")).after(order)
-    with pytest.raises(InconsistentChangeError, match="product_ids must be "):
+    with pytest.raises(InconsistentChangeError, match="can't have bought .* twice"):
         User("johndoe", Decimal(500), Decimal(500), ("netflix",)).after(order)
     with pytest.raises(InconsistentChangeError, match="'jane' can't have placed an order of 'johndoe'"):
         User.newcomer("jane").after(order)
