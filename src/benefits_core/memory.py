@@ -160,10 +160,23 @@ class MemoryUnitOfWork:
         )
         self._ended = False
         self._lost: BenefitsError | None = None
-        locked: dict[str, User] = {}
-        self.users = MemoryUserRepository(self._tables, locked)
-        self.products = MemoryProductRepository(self._tables)
-        self.orders = MemoryOrderRepository(self._tables, locked, self._lose)
+        self._locked: dict[str, User] = {}
+
+    # Made when asked for: a unit of work that held them, who hold it, could be freed by the garbage collector alone.
+    @property
+    def users(self) -> MemoryUserRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return MemoryUserRepository(self._tables, self._locked)
+
+    @property
+    def products(self) -> MemoryProductRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return MemoryProductRepository(self._tables)
+
+    @property
+    def orders(self) -> MemoryOrderRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return MemoryOrderRepository(self._tables, self._locked, self._lose)
 
     def _tables(self) -> _Tables:
         if self._ended:
