@@ -109,7 +109,7 @@ class SqliteStore:
                 lock.release()
 
     def _identify(self) -> tuple[int, int]:
-        status = Path(self._named).stat()
+        status = os.stat(self._named)  # noqa: PTH116 - asked for all the time, and a Path takes longer to make than a read
         return status.st_dev, status.st_ino
 
     def _verify(self) -> None:
@@ -126,11 +126,10 @@ class SqliteStore:
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         self._require_open()
         try:
-            self._verify()
             db = self._idle_reader()
             try:
                 rows = db.execute(sql, parameters).fetchall()
-                self._verify()
+                self._verify()  # afterwards is enough: an open connection never reads another file
             except BaseException:
                 db.close()
                 raise
@@ -143,6 +142,7 @@ class SqliteStore:
         try:
             return self._idle_readers.pop()
         except IndexError:
+            self._verify()
             return self._connect()
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
