@@ -1,0 +1,140 @@
+"""What the service is measured against: views that return a constant, and an order with neither HTTP nor a model."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import quantiles
+from typing import Final
+from unittest.mock import patch
+from wsgiref.types import WSGIApplication
+
+from flask import Flask, Response
+
+from benchmarks.load import Round
+from benefits_core import MemoryStore, UseCases, User
+from benefits_http.app import DEVELOPMENT_ORIGINS, create_app
+from benefits_http.service import server
+from benefits_http.service.asgi import ASGIApplication
+from benefits_http.service.metrics import Metrics
+from benefits_http.service.observation import observed
+from benefits_http.service.settings import Settings
+from benefits_http.wire import user_body
+
+# As long as the answers about the users that are read.
+_BODY: Final = user_body(
+    User("employee-500", Decimal(500), Decimal("490.34"), ("product-5", "product-6", "product-7"))
+)
+
+
+def _constant() -> Response:
+    return Response(_BODY, mimetype="application/json")
+
+
+def bare() -> WSGIApplication:
+    """Return a Flask application with one view, and nothing else."""
+    app = Flask("bare", static_folder=None)
+    app.get("/constant")(_constant)
+    return app
+
+
+def dressed() -> WSGIApplication:
+    """Return the same view in the coat that the service wears, put together as its composition root does."""
+    metrics = Metrics()
+    api = create_app(metrics.counting_orders(UseCases.over(MemoryStore())))
+    metrics.expose_on(api)
+    api.get("/constant")(_constant)
+    return observed(api, metrics, log_paths=False)
+
+
+def serve(kind: str, workers: int, port: int) -> None:
+    """Serve one of them by the service's own server, with all of its settings; only the application is another."""
+    settings = Settings(
+        database="",
+        host="127.0.0.1",
+        port=port,
+        workers=workers,
+        opening_balance=Decimal(500),
+        cors_origins=DEVELOPMENT_ORIGINS,
+        frontend=None,
+        identity_header=None,
+        log_paths=False,
+        file=(0, 0),
+    )
+    with patch.object(server, "_begin_work", partial(_begin_work, kind)):
+        server.serve(settings)
+
+
+def _begin_work(kind: str, settings: Settings, metrics_folder: Path) -> WSGIApplication | ASGIApplication:
+    # This is a worker process, in which nothing is patched yet.
+    app = {"bare": bare, "dressed": dressed}[kind]()
+    patch.object(server, "build_app", lambda _: app).start()
+    return server._begin_work(settings, metrics_folder)  # noqa: SLF001 - there is no other way to the same server
+
+
+class BareOrders:
+    """Orders by ever-new users as SQLite alone can take them: a transaction each, in one thread.
+
+    The statements are those that no order can do without: look at the price; keep the user with what is left, the order,
+    and its line.
+
+    :param database: a file with the service's tables, and so with write-ahead logging.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self._connection = sqlite3.connect(database, isolation_level=None)
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        self._placed = 0
+
+    def place(self) -> None:
+        """Place an order for somebody new."""
+        self._placed += 1
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        [[price]] = execute("SELECT price FROM products WHERE product_id = ?", ("product-1",))
+        user = execute(
+            "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?)",
+            (f"bare-{self._placed}", 50000, 50000 - price),
+        ).lastrowid
+        order = execute(
+            "INSERT INTO orders (user_number, total, placed_at) VALUES (?, ?, ?)",
+            (user, price, datetime.now(UTC).isoformat()),
+        ).lastrowid
+        execute(
+            "INSERT INTO order_lines (order_number, user_number, position, product_id, price) VALUES (?, ?, 0, ?, ?)",
+            (order, user, "product-1", price),
+        )
+        execute("COMMIT")
+
+    def run(self, seconds: int) -> Round:
+        """Place orders, one after the other, for so long."""
+        times = [time.perf_counter()]
+        cpu = time.process_time()
+        while times[-1] - times[0] < seconds:
+            self.place()
+            times.append(time.perf_counter())
+        took = [1000 * (after - before) for before, after in pairwise(times)]
+        percentiles = quantiles(took, n=100)
+        return Round(
+            requests=len(took),
+            seconds=times[-1] - times[0],
+            cpu=time.process_time() - cpu,
+            p50=percentiles[49],
+            p99=percentiles[98],
+            slowest=max(took),
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

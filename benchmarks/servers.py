@@ -1,0 +1,192 @@
+"""The servers that are measured, as processes: starting them, and what they cost."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import attrs
+from prometheus_client import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+
+ROOT: Final = Path(__file__).parents[1]
+_A_LONG_TIME: Final = 30
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Server:
+    """A server that is running.
+
+    :param name: what it is called in messages.
+    :param process: its parent process.
+    :param port: where it listens.
+    :param workers: how many processes listen there.
+    """
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    workers: int
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> bytes:
+        """Ask it for something that it has."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_A_LONG_TIME)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != HTTPStatus.OK:
+                raise http.client.HTTPException(f"{self.name}: {path} is answered {answer.status}")
+            return body
+        finally:
+            connection.close()
+
+    def cpu(self) -> float:
+        """Return the processor time of all its processes so far, in seconds."""
+        return sum(map(_cpu, _family(self.process.pid)))
+
+    def peak_memory(self) -> float:
+        """Return the most memory that its processes have held, in MiB. What they share is counted for each."""
+        return sum(map(_peak_memory, _family(self.process.pid)))
+
+    def orders_by_worker(self) -> dict[int, float]:
+        """Return how many orders each worker has placed, by the file in which it counts for the metrics of all."""
+        placed: dict[int, float] = {}
+        for pid in _family(self.process.pid):
+            folder = _environment(pid).get("PROMETHEUS_MULTIPROC_DIR")
+            file = Path(folder or "", f"counter_{pid}.db")
+            if folder and file.exists():
+                counted = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call] # it has no types
+                placed[pid] = _value(counted, "benefits_orders_placed_total")
+        return placed
+
+    def slow_orders(self) -> float:
+        """Return how many orders took longer than a second, by its own metrics: unanswered ones count too."""
+        metrics = list(text_string_to_metric_families(self.get("/metrics").decode()))
+        name = "benefits_http_request_duration_seconds"
+        orders = {"method": "POST", "route": "/api/orders"}
+        return _value(metrics, f"{name}_count", **orders) - _value(
+            metrics, f"{name}_bucket", **orders, le="1.0"
+        )
+
+
+@contextmanager
+def service(database: Path, *, workers: int) -> Iterator[tuple[Server, float]]:
+    """Run the service over a database file; also tell how many seconds it took until all workers answered."""
+    command = [
+        "benefits_http.service",
+        "serve",
+        "--database",
+        str(database),
+        "--workers",
+        str(workers),
+        "--port",
+    ]
+    with _running("service", command, "/healthz", workers) as started:
+        yield started
+
+
+@contextmanager
+def constant(kind: str, *, workers: int) -> Iterator[Server]:
+    """Run a constant view: the ``bare`` or the ``dressed`` one."""
+    command = ["benchmarks.ceilings", kind, str(workers)]
+    with _running(f"{kind} constant view", command, "/constant", workers) as (server, _):
+        yield server
+
+
+@contextmanager
+def _running(name: str, command: list[str], path: str, workers: int) -> Iterator[tuple[Server, float]]:
+    port = _free_port()
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, str(port)],
+        cwd=ROOT,
+        # What it logs is written, but kept by nobody: on this disk it would get in the way of the commits, which is
+        # no matter of the service, and a pipe would need a reader beside the clients.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    server = Server(name, process, port, workers)
+    try:
+        while not _answers(server, path):
+            if process.poll() is not None or time.perf_counter() - began > _A_LONG_TIME:
+                raise RuntimeError(f"{name} does not start: {process.args!r}")
+            time.sleep(0.005)
+        yield server, time.perf_counter() - began
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_A_LONG_TIME)
+        with suppress(ProcessLookupError):  # which is as it should be
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _answers(server: Server, path: str) -> bool:
+    # Each worker listens with a socket of its own.
+    table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    mine = f"0100007F:{server.port:04X}"
+    listeners = sum(1 for line in table if line.split()[1] == mine and line.split()[3] == "0A")
+    with suppress(OSError, http.client.HTTPException):
+        return listeners == server.workers and bool(server.get(path))
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _family(pid: int) -> list[int]:
+    """Return a process and all that come of it."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text(encoding="ascii").split()
+    ]
+    return [pid, *(member for child in children for member in _family(child))]
+
+
+def _cpu(pid: int) -> float:
+    # The name, in brackets, may hold anything.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _peak_memory(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    [peak] = [line.split()[1] for line in status if line.startswith("VmHWM:")]
+    return int(peak) / 1024
+
+
+def _environment(pid: int) -> dict[str, str]:
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
+
+
+def _value(metrics: Iterator[Metric] | list[Metric], name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for metric in metrics
+        for sample in metric.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
