@@ -11,7 +11,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check --quiet install --no-war
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test faults watch lint check clean
+.PHONY: help run seed test faults watch lint check bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
@@ -40,9 +40,12 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 
 check: lint test faults ## all that has to be green before a change lands
 
+bench: $(VENV)/bench-installed ## measure how fast it all is, in five minutes, on a machine that does nothing else
+	@$(bin)/python -m benchmarks
+
 clean: ## remove what these commands have made; databases stay
-	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis dist
-	find src tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis benchmarks/build dist
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/service-installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what the service needs into $(VENV) ..."
@@ -52,6 +55,11 @@ $(VENV)/service-installed: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/dev-installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what the tests need into $(VENV) ..."
 	@$(pip) --editable '.[dev]'
+	@touch $@ $(VENV)/service-installed
+
+$(VENV)/bench-installed: pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing what the benchmarks need into $(VENV) ..."
+	@$(pip) --editable '.[bench]'
 	@touch $@ $(VENV)/service-installed
 
 # The newest Python that can do it, or one line that says what is missing.
