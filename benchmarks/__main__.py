@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,9 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from benchmarks import files, parts, report
-from benchmarks.load import InvalidError
 from benchmarks.parts import Found, Plan, Row
-from benchmarks.servers import ROOT
+from benchmarks.servers import ROOT, InvalidError
 
 _PARTS: Final[dict[str, Callable[[Plan], Found]]] = {
     "reads": parts.reads,
@@ -77,7 +77,7 @@ def _measure(name: str, options: argparse.Namespace) -> Found:
         began = time.monotonic()
         try:
             return _PARTS[name](_plan(Path(folder), options))
-        except InvalidError as error:
+        except (InvalidError, OSError, subprocess.SubprocessError) as error:
             return Found([Row(name, f"{error}")])
         finally:
             _say(f"{name}: {time.monotonic() - began:.0f} s")

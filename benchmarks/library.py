@@ -24,18 +24,21 @@ Order = Callable[[int], object]
 """Places an order for the somebody new who has this number."""
 
 
-def seconds(figure: str, *, loops: int, values: int, results: Path) -> float:
-    """Take a figure once more, and return the median of all that the file of results has of it by now.
+def seconds(figure: str, *, loops: int, values: int, folder: Path) -> float:
+    """Take a figure, and return the median of what was found.
 
     :param loops: how many orders, or imports, are timed as one.
     :param values: how often they are.
+    :param folder: where files may be made.
     """
-    command = [sys.executable, "-m", "benchmarks.library", figure, str(results.parent), "--quiet"]
-    command += ["--append", str(results), "--processes", "1", "--warmups", "1"]
-    command += ["--values", str(values), "--loops", str(loops)]
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    median: float = pyperf.BenchmarkSuite.load(str(results)).get_benchmark(figure).median()
-    return median
+    with TemporaryDirectory(dir=folder) as ours:
+        results = Path(ours, "pyperf.json")
+        command = [sys.executable, "-m", "benchmarks.library", figure, ours]
+        command += ["--quiet", "--output", str(results)]
+        command += ["--processes", "1", "--warmups", "1", "--values", str(values), "--loops", str(loops)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        median: float = pyperf.Benchmark.load(str(results)).median()
+        return median
 
 
 def _orders_over(store: Store) -> Order:
@@ -74,14 +77,14 @@ _ORDERS: Final[dict[str, Callable[[Path], Order]]] = {
 _IMPORTS: Final = {"import": "import benefits_core", "import attrs": "import attrs"}
 
 
-def _timed(begin: Callable[[Path], Order], parent: Path) -> Callable[[int], float]:
+def _timed(begin: Callable[[Path], Order], folder: Path) -> Callable[[int], float]:
     numbers = count()
     order: Order | None = None
 
     def timed(loops: int) -> float:
         nonlocal order
         if order is None:  # only in the process that measures, and once there
-            order = begin(parent)
+            order = begin(folder)
         began = perf_counter()
         for _ in range(loops):
             order(next(numbers))
@@ -101,8 +104,7 @@ def _main() -> None:
     if options.figure in _IMPORTS:
         runner.bench_command(options.figure, [sys.executable, "-c", _IMPORTS[options.figure]])
         return
-    with TemporaryDirectory(dir=options.folder) as folder:
-        runner.bench_time_func(options.figure, _timed(_ORDERS[options.figure], Path(folder)))
+    runner.bench_time_func(options.figure, _timed(_ORDERS[options.figure], Path(options.folder)))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ function done(summary, latency, requests)
    local errors = summary.errors
    io.stderr:write(string.format(
       '{"requests": %d, "seconds": %.6f, "p50": %.3f, "p99": %.3f, "slowest": %.3f,'
-         .. ' "refused": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d}\n',
+         .. ' "status": %d, "connect": %d, "read": %d, "write": %d, "timeout": %d}\n',
       summary.requests, summary.duration / 1e6,
       latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3,
       errors.status, errors.connect, errors.read, errors.write, errors.timeout))

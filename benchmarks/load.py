@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from benchmarks.servers import Server
+from benchmarks.servers import InvalidError, Server
 
 # Letters are requests; see load.lua.
 CONSTANT: Final = "c"
@@ -26,10 +26,6 @@ _TIMEOUT: Final = 20  # what is slower counts as an error; nothing may be
 _runs = count(1)
 
 
-class InvalidError(Exception):
-    """What was measured means nothing, because something went wrong meanwhile."""
-
-
 @attrs.frozen
 class Round:
     """What one round has found. Times of requests are in milliseconds, all others in seconds."""
@@ -40,6 +36,11 @@ class Round:
     p50: float
     p99: float
     slowest: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds
 
 
 Contestant = Callable[[int], Round]
@@ -56,7 +57,21 @@ class Result:
     @property
     def rate(self) -> float:
         """Requests a second."""
-        return median(one.requests / one.seconds for one in self.rounds)
+        return median(one.rate for one in self.rounds)
+
+    def beside(self, other: Result) -> float:
+        """Return the ratio of its rate to the other's, round by round: disks are in another mood in each."""
+        return median(mine.rate / its.rate for mine, its in zip(self.rounds, other.rounds, strict=True))
+
+    @property
+    def spread(self) -> float:
+        """How many times the median the p99 is, round by round."""
+        return median(one.p99 / one.p50 for one in self.rounds)
+
+    @property
+    def worst(self) -> float:
+        """How many times the median of its round the slowest is, in the round in which that is most."""
+        return max(one.slowest / one.p50 for one in self.rounds)
 
     @property
     def p50(self) -> float:
@@ -110,7 +125,7 @@ def clients(number: int, server: Server, mixture: str, *, users: int = 1) -> Con
         if wrk.returncode != 0:
             raise InvalidError(f"{server.name}: wrk failed: {wrk.stderr.strip()}")
         said = json.loads(wrk.stderr)
-        errors = {name: said.pop(name) for name in ("refused", "connect", "read", "write", "timeout")}
+        errors = {name: said.pop(name) for name in ("status", "connect", "read", "write", "timeout")}
         if any(errors.values()) or not said["requests"]:
             raise InvalidError(
                 f"{server.name}, {number} clients: {said['requests']} requests, errors: {errors}"

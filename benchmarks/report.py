@@ -18,15 +18,18 @@ from benchmarks.parts import Found, Row
 
 _HEADINGS = ("figure", "value", "ratio", "goal", "met")
 _HOW = """
-Each figure is the median of rounds that those compared take in turn: A B C A B C. A ratio is of two figures of the same
-part. The clients are wrk's, in one thread; each waits for its answer before it asks again. They share the processors
-with the servers. A single error, or an answer that is none of 200, makes a part invalid. The slowest request is the
-slowest of all rounds.
+What is compared takes turns, A B C A B C, after a turn of each that does not count. Each figure is the median of the
+turns; each ratio is the median of those of the single rounds, since a disk may be in another mood in each; the slowest
+request, and its ratio, are those of the worst round. The clients are wrk's, in one thread: each waits for its answer
+before it asks again. They share the processors with the servers. A single error, in the connection or in the status of
+an answer, makes all figures of its part invalid.
 
 - **The bare constant view** is a Flask view that returns as many bytes as the answer about a user, and nothing else; **the
   dressed one** is the same in the coat of the service: CORS, request id, log line, metrics. Both are served by the
   service's own server, with its settings. All logs go to `/dev/null`.
 - **The bare order transaction** is one thread over the same tables, without HTTP or model: price, user, order and line.
+- **Who is idle** meanwhile is running already, and takes no processor time.
+- **The library** is measured by pyperf, in processes of its own.
 - **Small files** hold 1,000 users, 3,000 orders and 15 products. All files have write-ahead logging and `synchronous=FULL`.
 - **Memory** is the peak of all processes of a service together; what they share counts for each.
 """
@@ -120,9 +123,10 @@ def _draw(curves: Mapping[str, Mapping[int, Result]], file: Path) -> None:
     below.set_xticks(
         clients := sorted({number for curve in curves.values() for number in curve}), map(str, clients)
     )
+    below.yaxis.set_major_formatter("{x:g}")
     below.minorticks_off()
+    above.legend()
     for axes in above, below:
         axes.grid(alpha=0.3)
-        axes.legend()
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

@@ -25,6 +25,10 @@ _A_LONG_TIME: Final = 30
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+class InvalidError(Exception):
+    """What was measured means nothing, because something went wrong meanwhile."""
+
+
 @attrs.frozen
 class Server:
     """A server that is running.
@@ -128,7 +132,7 @@ def _running(name: str, command: list[str], path: str, workers: int) -> Iterator
     try:
         while not _answers(server, path):
             if process.poll() is not None or time.perf_counter() - began > _A_LONG_TIME:
-                raise RuntimeError(f"{name} does not start: {process.args!r}")
+                raise InvalidError(f"{name}: it does not start")
             time.sleep(0.005)
         yield server, time.perf_counter() - began
     finally:
