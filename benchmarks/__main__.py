@@ -98,14 +98,15 @@ def main() -> int:
     found = {name: _measure(name, options) for name in options.parts or _PARTS}
     rows = [row for part in found.values() for row in part.rows]
     print(report.table(rows))
+    invalid = any(row.met is None for row in rows)
     # Only a whole run is fit to be shown to others.
-    folder = files.BUILD if options.quick or options.parts else files.BUILD.parent
+    partial = options.quick or options.parts or invalid
+    folder = files.BUILD if partial else files.BUILD.parent
     report.write(found, folder, workers=options.workers, load=load)
     _say(f"written: {folder.relative_to(ROOT)}/RESULTS.md")
-    if any(row.met is None for row in rows):
+    if invalid:
         _say("INVALID: something went wrong while figures were taken")
-        return 1
-    return 0
+    return int(invalid)
 
 
 if __name__ == "__main__":

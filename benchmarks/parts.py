@@ -26,7 +26,7 @@ from benchmarks.load import (
     clients,
     take_turns,
 )
-from benchmarks.servers import constant, service
+from benchmarks.servers import InvalidError, constant, service
 
 MANY: Final = 64
 FEW: Final = 16
@@ -183,10 +183,12 @@ def starvation(plan: Plan) -> Found:
         name = f"orders, {MANY} clients for {plan.storm} s"
         storm = Result(name, [clients(MANY, server, ORDERS)(plan.storm)])
         time.sleep(1)  # clients have gone, but the last orders are still placed, and may have waited for long
-        placed = {pid: total - before[pid] for pid, total in server.orders_by_worker().items()}
+        after = server.orders_by_worker()
+        if after.keys() != before.keys():
+            raise InvalidError("service: a worker was replaced in the storm")
+        placed = [after[pid] - before[pid] for pid in after]
         slow = server.slow_orders()
-    shares = sorted(number / sum(placed.values()) for number in placed.values())
-    [least, most] = shares[0], shares[-1]
+    least, most = min(placed) / sum(placed), max(placed) / sum(placed)
     return Found(
         [
             Row(
