@@ -18,7 +18,8 @@ from benefits_core.values import normal_user_id
 from benefits_sqlite.inspection import inspect, open_for_reading
 from benefits_sqlite.schema import migrations
 
-# What is wrong, by a query that finds it and a sentence about each row that it returns.
+# What is wrong, by a query that finds it and a sentence about each row that it returns. Lines are grouped before they are
+# joined: they lie with those of their user, and to look for those of each order would be to look through all, each time.
 _QUESTIONS: Final = (
     (
         """
@@ -31,17 +32,22 @@ _QUESTIONS: Final = (
     ),
     (
         """
-        SELECT order_number, total, coalesce(sum(price), 0)
-        FROM orders LEFT JOIN order_lines USING (order_number)
-        GROUP BY order_number HAVING total <> coalesce(sum(price), 0)
+        SELECT order_number, total, coalesce(paid, 0)
+        FROM orders LEFT JOIN (SELECT order_number, sum(price) AS paid FROM order_lines GROUP BY order_number)
+        USING (order_number)
+        WHERE total <> coalesce(paid, 0)
         """,
         "order {}: the total of {} cents is not the {} of its lines",
     ),
     (
         """
         SELECT order_number
-        FROM orders LEFT JOIN order_lines USING (order_number)
-        GROUP BY order_number HAVING count(DISTINCT position) <> coalesce(max(position) + 1, -1)
+        FROM orders LEFT JOIN (
+            SELECT order_number, count(DISTINCT position) AS places, max(position) + 1 AS needed
+            FROM order_lines GROUP BY order_number
+        )
+        USING (order_number)
+        WHERE places IS NOT needed OR places IS NULL
         """,
         "order {}: lines of it are missing",
     ),

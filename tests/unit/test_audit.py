@@ -54,6 +54,24 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
+@pytest.mark.timeout(20)
+def test_it_takes_time_by_the_order_and_not_by_its_square(path: Path) -> None:
+    """To look through all lines for each of these orders would take minutes."""
+    damage(
+        path,
+        "BEGIN",
+        "WITH RECURSIVE n(i) AS (VALUES (100) UNION ALL SELECT i + 1 FROM n WHERE i < 80100)"
+        " INSERT INTO users SELECT i, 'user-' || i, 50000, 42401 FROM n",
+        "INSERT INTO orders SELECT user_number, user_number, 7599, '2026-07-01T12:00:00+00:00'"
+        " FROM users WHERE user_number >= 100",
+        "INSERT INTO order_lines SELECT user_number, 'netflix', user_number, 0, 7599"
+        " FROM users WHERE user_number >= 100",
+        "COMMIT",
+    )
+
+    assert audit_database(str(path)) == Audit((), users=80_003, orders=80_004, products=4)
+
+
 def test_a_sound_database_is_one_line(benefits: Command, path: Path) -> None:
     before = path.read_bytes()
 
