@@ -239,4 +239,4 @@ class SqliteOrderRepository(SqliteOrderReader):
         self._query(
             "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(buyer.balance), locked.number)
         )
-        self._locked[order.user_id] = attrs.evolve(locked, user=buyer)
+        self._locked[order.user_id] = LockedUser(locked.number, buyer)

@@ -28,12 +28,25 @@ class SqliteUnitOfWork:
     """One transaction, seen as repositories."""
 
     def __init__(self, db: Database) -> None:
-        locked: dict[str, LockedUser] = {}
         self._db: Database | None = db
         self._lost: BenefitsError | None = None
-        self.users = SqliteUserRepository(self._query, locked)
-        self.products = SqliteProductRepository(self._query)
-        self.orders = SqliteOrderRepository(self._query, locked, self._lose)
+        self._locked: dict[str, LockedUser] = {}
+
+    # Made when asked for: a unit of work that held them, who hold it, could be freed by the garbage collector alone.
+    @property
+    def users(self) -> SqliteUserRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return SqliteUserRepository(self._query, self._locked)
+
+    @property
+    def products(self) -> SqliteProductRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return SqliteProductRepository(self._query)
+
+    @property
+    def orders(self) -> SqliteOrderRepository:
+        """See :class:`~benefits_core.ports.UnitOfWork`."""
+        return SqliteOrderRepository(self._query, self._locked, self._lose)
 
     def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         if self._db is None:
