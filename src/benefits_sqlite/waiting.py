@@ -55,19 +55,24 @@ class ProcessLock:
             self._lock = _open(f"{path}-lock")
             opened.callback(os.close, self._lock)
             self._next = _open(f"{path}-next")
+            self._held = False
             opened.pop_all()
 
     def acquire(self, deadline: float) -> bool:
-        """Wait for it; return whether it came before the deadline."""
+        """Wait for it, unless it is held already; return whether it came before the deadline."""
+        if self._held:  # else it would wait for somebody who is the next, and waits for it
+            return True
         if not wait_for(lambda: _try(self._next), deadline):
             return False
         try:
-            return wait_for(lambda: _try(self._lock), deadline)
+            self._held = wait_for(lambda: _try(self._lock), deadline)
         finally:
             fcntl.flock(self._next, fcntl.LOCK_UN)
+        return self._held
 
     def release(self) -> None:
         """Let it go, if it is held."""
+        self._held = False
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
 """Writing: every unit of work of this process goes through one connection, a round of them in one transaction.
 
-Each unit is a savepoint in that transaction, so that one can be given up without the others. Nobody is told how a unit
-ended before the commit that holds it has reached the disk: neither who changed something, nor who was refused because of
-what another had changed. So the ``with`` of a unit returns when those of its round have all left their blocks: keep blocks
-short, and never wait in one for another thread's unit to end. Between processes, rounds take turns on a lock of files:
-SQLite's own wait polls with pauses of up to 100 ms, and lets two busy processes starve each other.
+Each unit but the first is a savepoint in that transaction, so that one can be given up without the others. Nobody is told
+how a unit ended before the commit that holds it has reached the disk: neither who changed something, nor who was refused
+because of what another had changed. So the ``with`` of a unit returns when those of its round have all left their blocks:
+keep blocks short, and never wait in one for another thread's unit to end. Between processes, rounds take turns on a lock
+of files: SQLite's own wait polls with pauses of up to 100 ms, and lets two busy processes starve each other.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Writer:
     def __init__(self, db: Database, lock: ProcessLock, patience: float, verify: Callable[[], None]) -> None:
         db.execute("PRAGMA busy_timeout = 0")  # all waiting is done here, up to one deadline
         self._db = db
+        self._begin = unless_busy(lambda: db.conn.execute("BEGIN IMMEDIATE"))
         self._lock = lock
         self._patience = patience
         self._verify = verify
@@ -53,8 +54,8 @@ class Writer:
             with self._turns.turn(self._patience):
                 self._holder = get_ident()
                 try:
-                    self._join_transaction(deadline)
-                    with self._savepoint() as work:
+                    first = self._join_transaction(deadline)
+                    with self._unit(first=first) as work:
                         yield work
                 finally:
                     self._holder = None
@@ -63,33 +64,37 @@ class Writer:
         except RoundFailedError as error:
             raise StorageUnavailableError(str(error)) from error
 
-    def _join_transaction(self, deadline: float) -> None:
+    def _join_transaction(self, deadline: float) -> bool:
+        """Begin a transaction, if none is open; return whether it was so."""
         if self._failure is not None:
             raise StorageUnavailableError(str(self._failure)) from self._failure
         if self._db.conn.in_transaction:
-            return
-        self._verify()
+            return False
         try:
-            if self._lock.acquire(deadline) and wait_for(unless_busy(self._begin), deadline):
-                return
+            if self._lock.acquire(deadline) and wait_for(self._begin, deadline):
+                return True
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
         raise StorageUnavailableError(f"another process has been writing for {self._patience} s")
 
-    def _begin(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
     @contextmanager
-    def _savepoint(self) -> Iterator[SqliteUnitOfWork]:
+    def _unit(self, *, first: bool) -> Iterator[SqliteUnitOfWork]:
+        # The first unit of a transaction, and so one that is alone in it, needs no savepoint: to undo it is to undo all,
+        # and the next one begins afresh.
         work = SqliteUnitOfWork(self._db)
         try:
-            self._db.execute("SAVEPOINT unit")
+            if not first:
+                self._db.execute("SAVEPOINT unit")
             yield work
             work.raise_if_lost()
-            self._db.execute("RELEASE unit")
+            if not first:
+                self._db.execute("RELEASE unit")
             self._changed = True
         except BaseException as error:
-            self._undo(error)
+            if first:
+                self._db.rollback()
+            else:
+                self._undo(error)
             raise
         finally:
             work.end()
@@ -107,10 +112,11 @@ class Writer:
         changed, self._changed = self._changed, False
         try:
             try:
-                if failure is None and changed:
+                if failure is None:
                     self._verify()  # while all can still be undone, and once more when it is too late for that
-                    self._db.execute("COMMIT")
-                    self._verify()
+                    if changed:
+                        self._db.execute("COMMIT")
+                        self._verify()
             finally:
                 self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
         except (sqlite3.DatabaseError, StorageUnavailableError) as error:

@@ -127,6 +127,20 @@ class TestProcessLock:
                 assert waiting.result()
                 other.release()
 
+    def test_who_has_it_has_it_again_at_once_even_while_somebody_is_the_next(self, path: str) -> None:
+        with (
+            closing(ProcessLock(path)) as one,
+            closing(ProcessLock(path)) as other,
+            ThreadPoolExecutor() as pool,
+        ):
+            assert one.acquire(now())
+            waiting = pool.submit(other.acquire, now() + 30)
+            with Path(f"{path}-next").open("rb") as watched:
+                assert wait_for(lambda: not is_free(watched), now() + 30)
+            assert one.acquire(now())
+            one.release()
+            assert waiting.result()
+
     def test_closing_it_lets_it_go(self, path: str) -> None:
         with closing(ProcessLock(path)) as other:
             with closing(ProcessLock(path)) as one:

@@ -13,7 +13,13 @@ from threading import Event, get_ident
 
 import pytest
 
-from benefits_core import InsufficientBalanceError, PlaceOrder, StorageUnavailableError
+from benefits_core import (
+    InsufficientBalanceError,
+    PlaceOrder,
+    ProductsAlreadyPurchasedError,
+    ProductsNotFoundError,
+    StorageUnavailableError,
+)
 from benefits_sqlite import SqliteStore, audit_database
 from benefits_sqlite.waiting import ProcessLock
 from contract.builders import add_user, order, stocked
@@ -81,6 +87,33 @@ class TestRounds:
         assert before.exception() is after.exception() is None
         assert [len(store.orders.of_user(name)) for name in ("jo", "poor", "al")] == [1, 0, 1]
         assert audit_database(str(path)).findings == ()
+
+    def test_a_refused_one_that_is_the_first_leaves_nothing_to_those_after_it(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        refused, after, again = one_round(store, ("new", "yacht"), ("jo", "gym"), ("jo", "gym"))
+
+        assert isinstance(refused.exception(), ProductsNotFoundError)
+        assert after.exception() is None
+        assert isinstance(again.exception(), ProductsAlreadyPurchasedError)
+        assert store.users.get("new") is None
+        assert len(store.orders.of_user("jo")) == 1
+        assert audit_database(str(path)).findings == ()
+
+    def test_a_failed_one_that_is_the_first_harms_nobody_after_it(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        by_hand(
+            path,
+            "CREATE TRIGGER full BEFORE INSERT ON order_lines WHEN new.product_id = 'gym'"
+            " BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
+        )
+        failed, after = one_round(store, ("al", "gym"), ("jo", "netflix"))
+
+        assert "no room" in str(failed.exception())
+        assert after.exception() is None
+        assert store.users.get("al") is None
+        assert len(store.orders.of_user("jo")) == 1
 
     def test_when_sqlite_gives_up_the_transaction_every_unit_in_it_is_told(
         self, store: SqliteStore, path: Path
