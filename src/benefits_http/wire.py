@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -160,9 +160,12 @@ def _decoded_order(body: bytes) -> OrderDraft:
         return _shaped(_decode_anything(body), OrderRequest).order
 
 
-def read_catalogue(body: bytes) -> list[Product]:
+def read_catalogue(
+    body: bytes, through: Callable[[list[ProductBody]], Iterable[ProductBody]] = iter
+) -> list[Product]:
     """Decode a catalogue file.
 
+    :param through: what is given the entries and yields them, such as a progress bar.
     :raises InvalidRequestError: it can't be understood, or an entry is no product; the message says which.
     """
     try:
@@ -172,7 +175,7 @@ def read_catalogue(body: bytes) -> list[Product]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(str(error)) from error
     products: dict[str, Product] = {}
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(through(entries)):
         try:
             product = Product(entry.id, entry.name, Decimal(entry.price))
         except InvalidValueError as error:

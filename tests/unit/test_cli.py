@@ -47,6 +47,17 @@ class TestSeed:
         assert benefits("seed", SEED) == (0, f"benefits.db offers the 15 products of {SEED}.\n", "")
         assert [product.product_id for product in catalogue()][:3] == ["netflix", "spotify", "amazon-prime"]
 
+    def test_on_a_terminal_it_shows_how_far_it_is(
+        self, benefits: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        many = {"products": [{"id": str(number), "name": "N", "price": 1} for number in range(1000)]}
+        Path("many.json").write_text(json.dumps(many), encoding="utf-8")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        _, out, _ = benefits("seed", "many.json")
+
+        assert out.count("Reading") > 1
+        assert "100%" in out
+
     def test_run_twice_it_changes_nothing(self, benefits: Command) -> None:
         benefits("seed", SEED)
         before = Path("benefits.db").read_bytes(), catalogue()

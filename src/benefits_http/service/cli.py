@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,7 +17,7 @@ from benefits_http.service import server
 from benefits_http.service.composition import audit_database, back_up_database, open_store
 from benefits_http.service.identity import require_header_name
 from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
-from benefits_http.wire import InvalidRequestError, read_catalogue
+from benefits_http.wire import InvalidRequestError, ProductBody, read_catalogue
 
 
 class Failure(click.ClickException):
@@ -96,7 +97,7 @@ def seed(file: Path, *, if_empty: bool, database: str) -> None:
     The catalogue takes the order of the file. No product is ever removed. A bad file changes nothing.
     """
     try:
-        products = read_catalogue(file.read_bytes())
+        products = read_catalogue(file.read_bytes(), _with_progress)
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from error
     except InvalidRequestError as error:
@@ -107,6 +108,13 @@ def seed(file: Path, *, if_empty: bool, database: str) -> None:
             return
         OfferProducts(store)(products)
     click.echo(f"{database} offers the {len(products)} products of {file}.")
+
+
+def _with_progress(entries: list[ProductBody]) -> Iterator[ProductBody]:
+    # A step for each hundredth: to draw the bar takes longer than to read a product.
+    steps, hidden = max(1, len(entries) // 100), not sys.stdout.isatty()
+    with click.progressbar(entries, label="Reading", update_min_steps=steps, hidden=hidden) as bar:
+        yield from bar
 
 
 @cli.command()
