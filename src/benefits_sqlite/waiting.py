@@ -13,8 +13,9 @@ from typing import Final
 PATIENCE: Final = 5.0
 """How long a unit of work waits for others before it gives up, in seconds, unless the store is told otherwise."""
 
-# Between tries, in seconds. The same for all who wait, so that each is as likely as any other to be the next.
-_PAUSE: Final = 0.001
+# Between tries, in seconds. The same for all who wait, so that each is as likely as any other to be the next; about as long
+# as a commit takes, since one thread of a process waits at a time, and for two locks.
+_PAUSE: Final = 0.0002
 
 
 def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
