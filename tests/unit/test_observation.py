@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -95,6 +96,16 @@ def test_paths_are_logged_when_they_are_asked_for(lines: Lines) -> None:
 
     [line] = lines()
     assert line["path"] == "/users/José\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(("method", "path"), [("A" * 5_000, "/"), ("GET", "/" + "%01" * 5_000)])
+def test_no_client_can_make_a_line_too_long_to_be_written_at_once(
+    capfd: pytest.CaptureFixture[str], method: str, path: str
+) -> None:
+    """Of a longer one a pipe may take a part, then a line of another worker, and then the rest."""
+    client(log_paths=True).open(path, method=method)
+
+    assert len(capfd.readouterr().err.encode()) <= select.PIPE_BUF
 
 
 def test_the_cause_of_an_error_is_logged_under_the_id_of_its_request(

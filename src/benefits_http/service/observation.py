@@ -21,8 +21,12 @@ from benefits_http.service.metrics import Metrics
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER_METHOD: Final = "other"
 _NO_ROUTE: Final = "(none)"
 _FRONTEND: Final = "(frontend)"
+
+# Each may be six bytes of JSON, and a line longer than 4096 would not be written at once.
+_PATH_LENGTH: Final = 500
 
 # Those who ask for these are no users.
 _PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
@@ -72,6 +76,8 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
         finally:
             seconds = perf_counter() - began
             method = environ["REQUEST_METHOD"]
+            if method not in _METHODS:
+                method = _OTHER_METHOD
             logs.log_request(
                 logs.RequestLine(
                     time=logs.now(),
@@ -86,7 +92,7 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
                 )
             )
             if route not in _PROBES:
-                metrics.count_request(method if method in _METHODS else "other", route, status, seconds)
+                metrics.count_request(method, route, status, seconds)
             logs.request_id.reset(context)
 
     return observing
@@ -109,4 +115,4 @@ def _template(rule: str) -> str:
 
 def _path(environ: WSGIEnvironment) -> str:
     path: str = environ["PATH_INFO"]
-    return path.encode("latin-1").decode(errors="replace")
+    return path.encode("latin-1").decode(errors="replace")[:_PATH_LENGTH]
