@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_browser_that_takes_it_is_sent_what_was_compressed_before(client: Clie
 )
 def test_what_is_not_a_file_of_the_folder_is_the_apis_404(client: Client, path: str) -> None:
     response = client.open(environ_overrides={"PATH_INFO": path}, buffered=True)
+
+    assert (response.status_code, response.get_json()) == (404, {"error": "not_found"})
+
+
+@pytest.mark.parametrize("path", ["/", "/favicon.ico", "/static/js/main.8f2b1c3d.js"])
+def test_a_file_that_has_gone_since_is_the_apis_404_too(client: Client, tmp_path: Path, path: str) -> None:
+    shutil.rmtree(tmp_path / "build")
+
+    response = client.get(path)
 
     assert (response.status_code, response.get_json()) == (404, {"error": "not_found"})
 

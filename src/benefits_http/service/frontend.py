@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from wsgiref.headers import Headers
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -41,6 +41,14 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         reads = environ["REQUEST_METHOD"] in {"GET", "HEAD"}
         answer: Iterable[bytes] = (super().__call__ if reads else self.application)(environ, start_response)
+        return answer
+
+    def serve(self, *request: Any) -> Iterable[bytes]:  # noqa: ANN401 - passed on as they are
+        _, environ, start_response = request
+        try:
+            answer: Iterable[bytes] = super().serve(*request)
+        except OSError:  # it has gone since: a new build empties the folder first
+            answer = self.application(environ, start_response)
         return answer
 
 
