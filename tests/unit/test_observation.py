@@ -124,15 +124,35 @@ def test_the_cause_of_an_error_is_logged_under_the_id_of_its_request(
     assert record.getMessage() == "request abc failed: GET /users/<benefits_user:user_id>"
 
 
-def test_an_application_that_breaks_altogether_is_logged_as_an_error(lines: Lines) -> None:
+def test_an_application_that_breaks_altogether_is_logged_as_an_error_and_not_shown(
+    lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object) -> Any:
+        raise LookupError("secret")
+
+    asking = Client(observed(broken, Metrics(), log_paths=False))
+    response = asking.get("/", headers={"X-Request-ID": "abc"})
+
+    assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["X-Request-ID"] == "abc"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    [line] = lines()
+    assert (line["level"], line["status"], line["route"]) == ("ERROR", 500, "(none)")
+    [record] = caplog.records
+    assert record.exc_info
+    assert isinstance(record.exc_info[1], LookupError)
+
+
+def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
+    """Its head may be on its way already; the server has to break it off."""
+
+    def broken(_: object, start_response: Any) -> Any:
+        start_response("200 OK", [])
         raise LookupError
 
     with pytest.raises(LookupError):
-        Client(observed(broken, Metrics(), log_paths=False)).get("/")
-
-    [line] = lines()
-    assert (line["status"], line["route"]) == (500, "(none)")
+        run_wsgi_app(observed(broken, Metrics(), log_paths=False), create_environ("/"))
 
 
 def test_what_is_no_route_of_the_api_is_the_frontends(lines: Lines) -> None:

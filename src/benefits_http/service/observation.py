@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -12,7 +13,8 @@ from types import TracebackType
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from benefits_http.blueprint import REQUEST_ID
+from benefits_http.blueprint import REQUEST_ID, error_response
+from benefits_http.errors import UNFORESEEN
 from benefits_http.openapi import Document
 from benefits_http.service import logs
 from benefits_http.service.metrics import Metrics
@@ -30,6 +32,8 @@ _PATH_LENGTH: Final = 500
 
 # Those who ask for these are no users.
 _PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
+
+_log = logging.getLogger(__name__)
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
 
@@ -62,17 +66,24 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
             request_id = token_hex(16)
         environ[REQUEST_ID] = request_id
         context = logs.request_id.set(request_id)
-        # What it is if the application doesn't answer: the server does then.
-        status, route = int(HTTPStatus.INTERNAL_SERVER_ERROR), _NO_ROUTE
+        # What it is if the application doesn't answer.
+        started, status, route = False, UNFORESEEN.status, _NO_ROUTE
 
         def starting(line: str, headers: list[tuple[str, str]], exc_info: _ExcInfo = None) -> object:
-            nonlocal status, route
-            status, route = int(line[:3]), _route(environ)
+            nonlocal started, status, route
+            started, status, route = True, int(line[:3]), _route(environ)
             headers.append(("X-Request-ID", request_id))
             return start_response(line, headers, exc_info)
 
         try:
             return app(environ, starting)  # type: ignore[arg-type] # nobody writes by what it returns
+        except Exception:
+            if started:
+                raise
+            _log.exception("the application gave no answer")
+            response = error_response(UNFORESEEN)
+            response.headers.update({"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
+            return response(environ, start_response)
         finally:
             seconds = perf_counter() - began
             method = environ["REQUEST_METHOD"]
