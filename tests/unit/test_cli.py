@@ -172,15 +172,22 @@ class TestServe:
         assert err.endswith(f"{complaint}\n")
         assert err.count("\n") == 1
 
+    @pytest.mark.parametrize(
+        ("variable", "value", "complaint"),
+        [
+            ("BENEFITS_CORS_ORIGIN", "https://a.example b.example", "'b.example' is not an origin"),
+            ("BENEFITS_IDENTITY_HEADER", "", "'' is no header name"),
+        ],
+    )
     def test_a_bad_value_in_the_environment_is_too(
-        self, benefits: Command, monkeypatch: pytest.MonkeyPatch
+        self, benefits: Command, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, complaint: str
     ) -> None:
-        monkeypatch.setenv("BENEFITS_CORS_ORIGIN", "https://a.example b.example")
+        monkeypatch.setenv(variable, value)
 
-        status, _, err = benefits("serve")
+        status, out, err = benefits("serve", "--host", "192.0.2.1")  # where it could not listen anyway
 
-        assert status == 2
-        assert "'b.example' is not an origin" in err
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert complaint in err
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_what_is_not_certain_names_nobody(lines: list[tuple[bytes, bytes]]) -> N
     assert named_user(lines, HEADER) is None
 
 
-@pytest.mark.parametrize("name", ["X-Forwarded-User", "remote", "X-2"])
+@pytest.mark.parametrize("name", ["X-Forwarded-User", "Remote-User", "remote", "X-2"])
 def test_a_header_name_is_kept_as_it_is(name: str) -> None:
     assert require_header_name(name) == name
 
@@ -70,6 +70,12 @@ def test_a_header_name_is_kept_as_it_is(name: str) -> None:
 )
 def test_a_header_name_that_could_be_mistaken_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is no header name"):
+        require_header_name(name)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "HOST", "authorization", "X-Request-ID", "Origin"])
+def test_one_that_clients_send_with_another_meaning_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="has a meaning of its own"):
         require_header_name(name)
 
 

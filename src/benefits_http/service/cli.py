@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
@@ -57,7 +58,11 @@ def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
         raise click.BadParameter(f"{error}.") from error
 
 
-def _header(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+def _header(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    if (
+        name is None
+    ):  # click takes an empty variable for none, but whoever sets this one wants to be protected
+        name = os.environ.get(str(option.envvar))
     try:
         return None if name is None else require_header_name(name)
     except ValueError as error:

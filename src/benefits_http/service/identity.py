@@ -28,6 +28,26 @@ FORBIDDEN: Final = Answer(403, "forbidden")
 # The endpoints that everybody may ask. Any other one, also one that is new, asks who it is.
 OPEN_TO_ALL: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
 
+# What clients, proxies and this service say other things in than a user id.
+_TAKEN: Final = frozenset(
+    {
+        "accept",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "if-none-match",
+        "origin",
+        "referer",
+        "transfer-encoding",
+        "user-agent",
+        "x-forwarded-for",
+        "x-request-id",
+    }
+)
+
 _ASKING: Final = "benefits.user_id"
 
 _Arguments = ParamSpec("_Arguments")
@@ -43,9 +63,13 @@ def require_header_name(text: str) -> str:
 
     :raises ValueError: it can't be one, or some program on the way could take another header for it.
     """
-    if re.fullmatch(r"[A-Za-z0-9-]+", text):
-        return text
-    raise ValueError(f"{text!r} is no header name of letters, digits and hyphens, such as X-Forwarded-User")
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
+        raise ValueError(
+            f"{text!r} is no header name of letters, digits and hyphens, such as X-Forwarded-User"
+        )
+    if text.lower() in _TAKEN:
+        raise ValueError(f"{text!r} has a meaning of its own; name another header, such as X-Forwarded-User")
+    return text
 
 
 def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
