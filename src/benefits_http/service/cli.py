@@ -59,9 +59,8 @@ def _origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 
 
 def _header(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    if (
-        name is None
-    ):  # click takes an empty variable for none, but whoever sets this one wants to be protected
+    # Click takes an empty variable for none, but whoever sets this one wants to be protected.
+    if name is None:
         name = os.environ.get(str(option.envvar))
     try:
         return None if name is None else require_header_name(name)
