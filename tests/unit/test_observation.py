@@ -225,7 +225,12 @@ class TestMetrics:
 
     @pytest.mark.parametrize(
         ("accept", "content_type"),
-        [("", "text/plain"), ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text")],
+        [
+            ("", "text/plain"),
+            ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+            ("application/openmetrics-text; version=abc", "text/plain"),
+            ("text/plain;version=\xff", "text/plain"),
+        ],
     )
     def test_the_format_is_what_the_scraper_asks_for(self, accept: str, content_type: str) -> None:
         response = client().get("/metrics", headers={"Accept": accept})

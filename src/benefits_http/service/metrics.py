@@ -107,7 +107,10 @@ class Metrics:
 
         @app.get("/metrics")
         def metrics() -> Response:
-            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+            try:
+                encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+            except (TypeError, ValueError):  # a version that is no version
+                encode, content_type = choose_encoder("")
             return Response(encode(self._of_all_workers()), content_type=content_type)
 
     def _of_all_workers(self) -> CollectorRegistry:
