@@ -125,6 +125,13 @@ def chunked(service: Service, body: bytes) -> bytes:
         return connection.recv(100)
 
 
+def test_http_2_is_not_spoken(service: Service) -> None:
+    """One connection of it could hold as many threads as it has streams."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        assert connection.recv(100)[:8] in {b"", b"HTTP/1.1"}
+
+
 def test_a_second_service_at_the_same_port_is_refused_in_one_line(service: Service) -> None:
     second = benefits("serve", "--port", str(service.port), "--database", service.database)
 

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any, Final, cast
 from wsgiref.types import WSGIApplication
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
@@ -100,6 +100,8 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             interface=Interfaces.WSGI if over_wsgi else Interfaces.ASGINL,
             workers=settings.workers,
+            # A connection holds one thread at most; by HTTP/2 it could hold as many as it has streams.
+            http=HTTPModes.http1,
             blocking_threads=THREADS_PER_WORKER if over_wsgi else 1,
             websockets=False,
             log_level=LogLevels.error,
