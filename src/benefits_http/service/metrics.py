@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Final
 
 import attrs
@@ -32,6 +35,11 @@ _log = logging.getLogger(__name__)
 # Where worker processes put what they have counted, so that each of them can tell what all have.
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
+_FOLDER_PREFIX: Final = "benefits-metrics-"
+
+# How old such a folder has to be before it can have been left by somebody, in seconds.
+_STARTING: Final = 60
+
 _REFUSALS: Final = (ProductsNotFoundError, ProductsAlreadyPurchasedError, InsufficientBalanceError)
 
 
@@ -40,14 +48,37 @@ def shared_by_workers() -> Iterator[Path]:
     """Have all worker processes that are started meanwhile count together; return the folder in which they do."""
     # In memory where there is such a folder: a full disk would end a process that writes there.
     memory = "/dev/shm"  # noqa: S108 - the folder made in it has a name of its own, and no rights for others
-    with TemporaryDirectory(
-        prefix="benefits-metrics-", dir=memory if os.access(memory, os.W_OK) else None
-    ) as folder:
+    place = memory if os.access(memory, os.W_OK) else gettempdir()
+    _remove_what_was_left(Path(place))
+    with TemporaryDirectory(prefix=_FOLDER_PREFIX, dir=place) as folder, _locked(folder):
         os.environ[_SHARED_FOLDER] = folder
         try:
             yield Path(folder)
         finally:
             del os.environ[_SHARED_FOLDER]
+
+
+@contextmanager
+def _locked(folder: str | Path) -> Iterator[None]:
+    """Hold a folder. The lock goes with this process, however it ends; process ids come again, also in other containers.
+
+    :raises OSError: another process holds it, or it can't be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_what_was_left(place: Path) -> None:
+    # By services that were killed with all their workers. One that starts just now has no lock yet.
+    for folder in place.glob(f"{_FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _STARTING:
+                with _locked(folder):
+                    shutil.rmtree(folder)
 
 
 class Metrics:
