@@ -78,8 +78,10 @@ def create_app(
         origins=[require_origin(origin) for origin in cors_origins],
         methods=["GET", "HEAD", "POST"],
         allow_headers=["Content-Type"],
+        expose_headers=["ETag", "Retry-After"],
         send_wildcard=True,
         always_send=False,
+        intercept_exceptions=False,  # errors are answers here, and go through the one function below
     )
     # flask-cors takes its time over every request, and has nothing to say to one that comes from no page.
     [add_cors_headers] = cast("list[Callable[[Response], Response]]", app.after_request_funcs.pop(None))

@@ -400,11 +400,17 @@ class TestEverythingElse:
 
         assert "Access-Control-Allow-Origin" not in response.headers
 
+    def test_a_page_may_read_what_it_needs_to_ask_again(self, client: FlaskClient, prefix: str) -> None:
+        response = client.get(f"{prefix}/products", headers={"Origin": "http://localhost:3000"})
+
+        assert response.headers["Access-Control-Expose-Headers"] == "ETag, Retry-After"
+
+    @pytest.mark.parametrize("headers", [{"Origin": "http://localhost:3000"}, {}])
     @pytest.mark.parametrize("path", ["/products", "/users/jo", "/nothing", "/healthz"])
     def test_every_answer_says_what_browsers_and_caches_must_not_do_with_it(
-        self, client: FlaskClient, prefix: str, path: str
+        self, client: FlaskClient, prefix: str, path: str, headers: dict[str, str]
     ) -> None:
-        response = client.get(prefix + path, headers={"Origin": "http://localhost:3000"})
+        response = client.get(prefix + path, headers=headers)
 
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers.getlist("Vary") == ["Origin"]

@@ -38,6 +38,14 @@ def test_what_nobody_foresaw_is_logged_under_an_id_and_not_told(
     assert record.getMessage().endswith("failed: GET /surprise")
 
 
+def test_flask_cors_looks_at_no_error_of_a_request_that_comes_from_no_page() -> None:
+    """By itself it puts its own functions in the place of these, and looks at every error twice."""
+    assert (
+        not {"handle_exception", "handle_user_exception"}
+        & vars(create_app(UseCases.over(MemoryStore()))).keys()
+    )
+
+
 def test_a_name_that_the_package_does_not_have_is_an_attribute_error() -> None:
     with pytest.raises(ImportError, match="create_ap"):
         from benefits_http import create_ap  # noqa: F401, PLC0415 - it is not there
