@@ -122,6 +122,10 @@ def test_users_order_for_themselves_and_for_nobody_else(service: Service, store:
     assert store.users.get("josé") is None
 
 
+def test_a_query_may_hold_what_is_not_ascii(service: Service) -> None:
+    assert send(service, "GET /users/jo?name=José&%FF", b"X-Forwarded-User: jo").status == 200
+
+
 def test_a_chunked_order_is_read(service: Service) -> None:
     order = order_of("chunky", "netflix")
     lines = [b"X-Forwarded-User: chunky", b"Content-Type: application/json", b"Transfer-Encoding: chunked"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from string import punctuation
 from typing import Any, cast
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,8 +39,8 @@ def as_asgi(app: WSGIApplication, *, threads: int) -> ASGIApplication:
                 raise ClientDisconnected
             return event
 
-        # It may hold any byte, and a2wsgi wants ASCII. Nothing here looks at it.
-        scope["query_string"] = quote_from_bytes(scope["query_string"]).encode()
+        # It may hold UTF-8 as it is, and a2wsgi wants ASCII. What is ASCII keeps its meaning, percent signs included.
+        scope["query_string"] = quote_from_bytes(scope["query_string"], safe=punctuation).encode()
         await bridge(scope, receive_or_fail, send)
 
     return asgi
