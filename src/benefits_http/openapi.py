@@ -203,8 +203,8 @@ def describe() -> Document:
             "description": (
                 "Bodies are JSON. An error has a stable code for programs in `error`; the three refusals of an order "
                 "carry nothing else, other errors may carry a `detail` for people.\n\n"
-                "HEAD is answered as GET, without the body. Any other method is 405 `method_not_allowed`, "
-                "any other path 404 `not_found`. Errors are never to be cached. "
+                "A path with GET has HEAD too, without the body, and OPTIONS is answered with `Allow`. Any other method "
+                "is 405 `method_not_allowed`, any other path 404 `not_found`. Errors are never to be cached. "
                 "Unknown extra fields of a request are ignored, and of a key given twice the last one counts."
             ),
         },

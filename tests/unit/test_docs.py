@@ -13,6 +13,7 @@ from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app, docs
 from benefits_http.errors import ANSWERS
 from benefits_http.openapi import Document, describe, operations
+from benefits_http.service.identity import describe_identity
 
 
 class Page(HTMLParser):
@@ -112,6 +113,16 @@ def test_what_is_added_to_the_document_is_text_and_never_markup() -> None:
 
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; <code>&lt;b&gt;</code>" in html
+
+
+def test_it_names_the_header_that_an_operation_needs() -> None:
+    mine = document()
+    describe_identity(mine, "X-Forwarded-User")
+
+    text = Page(docs.page(mine)).text
+
+    assert text.count("X-Forwarded-User") == 2
+    assert "Set by the proxy, never by a client" in text
 
 
 def test_what_has_no_type_and_no_words_is_shown_too() -> None:

@@ -125,6 +125,16 @@ class TestEndpoints:
         assert (wrong.status_code, wrong.get_json()) == (405, {"error": "method_not_allowed"})
         assert client.get(f"{prefix}{path}/").get_json() == {"error": "not_found"}
 
+    def test_what_other_methods_are_answered_is_so(self, client: FlaskClient) -> None:
+        words = DOCUMENT["info"]["description"]
+
+        assert "A path with GET has HEAD too" in words
+        assert client.head("/products").status_code == 200
+        assert "OPTIONS is answered with `Allow`" in words
+        assert client.options("/orders").headers["Allow"]
+        assert "Any other method is 405" in words
+        assert {client.head("/orders").status_code, client.patch("/orders").status_code} == {405}
+
 
 class TestErrors:
     @pytest.mark.parametrize("answer", TABLE, ids=lambda answer: answer.code)
