@@ -13,7 +13,7 @@ import pytest
 
 from benefits_core import Store
 from benefits_sqlite import SqliteStore
-from contract.running import Service, running, seed, start, wait_for
+from contract.running import Service, running, wait_for
 
 HEADER = "X-Forwarded-User"
 
@@ -205,21 +205,5 @@ def test_an_order_whose_client_leaves_before_its_end_is_not_placed(
 def test_it_says_whom_it_believes(service: Service) -> None:
     assert (
         "Whoever X-Forwarded-User names is believed: only a proxy that sets it may reach this address."
-        in service.log.read_text()
-    )
-
-
-def test_it_says_so_when_it_listens_elsewhere_without_an_identity(tmp_path: Path) -> None:
-    database = tmp_path / "benefits.db"
-    seed(database)
-    service = start(database, "--host", "0.0.0.0")  # noqa: S104 - which is what it warns of
-    wait_for(lambda: "Ctrl-C stops" in service.log.read_text())
-    try:
-        wait_for(service.answers_at_all)
-    finally:
-        service.stop()
-
-    assert (
-        "Without --identity-header, whoever can reach this address can see and order for anybody.\n"
         in service.log.read_text()
     )

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from benefits_core import Product
+from benefits_http.service import server
 from benefits_sqlite import SqliteStore
+from contract.running import free_port
 from unit.command import Command
 
 SEED = Path(__file__).parents[2] / "seed.json"
@@ -188,6 +190,19 @@ class TestServe:
 
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert complaint in err
+
+    def test_it_says_who_is_believed_where_it_says_that_it_serves(
+        self, benefits: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Standard error is for log lines, in JSON."""
+        monkeypatch.setattr(server, "serve", lambda _: None)
+
+        status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", free_port())  # noqa: S104 - it warns of that
+
+        assert (status, err) == (0, "")
+        assert out.endswith(
+            "Without --identity-header, whoever can reach this address can see and order for anybody.\n"
+        )
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:

@@ -278,7 +278,4 @@ def _warn(address: str, identity_header: str | None) -> None:
             f"Whoever {identity_header} names is believed: only a proxy that sets it may reach this address."
         )
     elif not ip_address(address.partition("%")[0]).is_loopback:
-        click.echo(
-            "Without --identity-header, whoever can reach this address can see and order for anybody.",
-            err=True,
-        )
+        click.echo("Without --identity-header, whoever can reach this address can see and order for anybody.")
