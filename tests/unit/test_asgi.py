@@ -1,41 +1,135 @@
-"""The application over ASGI: what must arrive as it was sent."""
+"""The application on an event loop: what arrives as it was sent, and what is left to threads."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import pytest
 
-from benefits_http.service.asgi import Event, as_asgi
+from benefits_core import GetUser, MemoryStore
+from benefits_http.service.asgi import Event, ThreadsOnly, as_asgi
+
+App = Callable[[dict[str, Any], Any], list[bytes]]
 
 
-@pytest.mark.parametrize(
-    ("sent", "arrives"),
-    [
-        (b"", ""),
-        (b"a=1&b=%20+x;/?:@!$'()*,[]\"<>\\^`{|}~", "a=1&b=%20+x;/?:@!$'()*,[]\"<>\\^`{|}~"),
-        ("name=José".encode(), "name=Jos%C3%A9"),
-    ],
-)
-def test_a_query_string_keeps_its_meaning(sent: bytes, arrives: str) -> None:
+def ask(app: App, *chunks: bytes, body_first: bool = True, **scope: Any) -> bytes:
+    """Send an application a request whose body comes in these chunks, the last one empty, and return the body of its answer."""
     said: list[Event] = []
-
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("200 OK", [])
-        return [environ["QUERY_STRING"].encode()]
+    left = list(chunks)
 
     async def receive() -> Event:
-        return {"type": "http.request", "body": b""}
+        if not left:
+            return {"type": "http.disconnect"}
+        chunk = left.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": chunk != b""}
 
     async def send(event: Event) -> None:
         said.append(event)
 
-    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "raw_path": b"/"}
+    request = {
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("127.0.0.1", 4000),
+        "method": "GET",
+        "raw_path": b"/",
+        "query_string": b"",
+        "headers": [],
+    }
+    asgi = as_asgi(app, threads=1, body_first=body_first)
+    asyncio.run(asgi(request | scope, receive, send))  # type: ignore[arg-type] # it is a coroutine
+    head, body = said
+    assert head["status"] == 200
+    return bytes(body["body"])
 
-    async def ask() -> None:
-        await as_asgi(app, threads=1)({**scope, "query_string": sent, "headers": []}, receive, send)
 
-    asyncio.run(ask())
+def answering(text: Callable[[dict[str, Any]], str]) -> App:
+    """Return an application that says what is found in its environment."""
 
-    assert said[1]["body"].decode() == arrives
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        found = text(environ).encode("latin-1")
+        start_response("200 OK", [])
+        return [found]
+
+    return app
+
+
+@pytest.mark.parametrize("query", [b"", b"a=1&b=%20+x;/?:@!$'()*,[]\"<>\\^`{|}~", "name=José".encode()])
+def test_a_query_string_arrives_as_it_was_sent(query: bytes) -> None:
+    assert ask(answering(lambda environ: environ["QUERY_STRING"]), query_string=query) == query
+
+
+def test_a_path_arrives_as_it_was_sent() -> None:
+    assert ask(answering(lambda environ: environ["PATH_INFO"]), raw_path=b"/a%FF%2Fb") == b"/a\xff/b"
+
+
+def test_header_lines_of_one_name_are_joined_as_wsgi_has_it() -> None:
+    headers = [(b"x-one", b"a"), (b"x-two", b"b"), (b"x-one", b"c")]
+
+    assert ask(answering(lambda environ: environ["HTTP_X_ONE"]), headers=headers) == b"a,c"
+
+
+def test_what_can_be_answered_at_once_is_answered_by_the_event_loop() -> None:
+    assert ask(answering(lambda _: str(get_ident()))) == str(get_ident()).encode()
+
+
+@pytest.mark.parametrize("body_first", [True, False])
+def test_a_body_is_put_together_and_read_on_a_thread(*, body_first: bool) -> None:
+    app = answering(lambda environ: f"{environ['wsgi.input'].read().decode()} {get_ident() == here}")
+    here = get_ident()
+
+    assert ask(app, b"one ", b"two", b"", body_first=body_first, method="POST") == b"one two False"
+
+
+def test_an_application_that_does_not_want_the_body_is_not_kept_waiting_for_it() -> None:
+    assert ask(answering(lambda _: "no"), body_first=False, method="POST") == b"no"
+
+
+def test_a_body_that_says_it_is_too_long_is_not_read() -> None:
+    assert ask(answering(lambda _: "no"), method="POST", headers=[(b"content-length", b"65537")]) == b"no"
+
+
+def test_no_more_of_a_body_is_read_than_shows_that_it_is_too_long() -> None:
+    app = answering(lambda environ: str(len(environ["wsgi.input"].read())))
+
+    assert ask(app, *[b"x" * 40_000] * 5, method="POST") == b"80000"
+
+
+def test_nothing_is_placed_by_a_client_who_leaves_before_the_end() -> None:
+    def read(environ: dict[str, Any]) -> str:
+        with pytest.raises(Exception, match="400"):
+            environ["wsgi.input"].read()
+        return "left"
+
+    assert ask(answering(read), method="POST") == b"left"
+
+
+def test_a_user_who_is_known_is_read_by_the_event_loop_and_one_who_is_not_is_created_on_a_thread() -> None:
+    store = MemoryStore()
+    get_user = GetUser(ThreadsOnly(store))
+    here = get_ident()
+
+    def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
+        user = get_user("jo")
+        start_response("200 OK", [])
+        return [f"{user.user_id} {get_ident() == here}".encode()]
+
+    assert ask(app) == b"jo False"
+    assert ask(app) == b"jo True"
+
+
+def test_what_an_answer_holds_is_let_go_of() -> None:
+    class Body(list[bytes]):
+        closed = False
+
+        def close(self) -> None:
+            Body.closed = True
+
+    def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return Body([b"a", b"b"])
+
+    assert ask(app) == b"ab"
+    assert Body.closed

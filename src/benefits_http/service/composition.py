@@ -7,6 +7,7 @@ from wsgiref.types import WSGIApplication
 from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
+from benefits_http.service.asgi import ThreadsOnly
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.identity import ask_who, describe_identity, only_themselves
 from benefits_http.service.metrics import Metrics
@@ -30,7 +31,9 @@ def build_app(settings: Settings) -> WSGIApplication:
     """Return the application that a worker process serves."""
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
-    use_cases = metrics.counting_orders(UseCases.over(store, opening_balance=settings.opening_balance))
+    use_cases = metrics.counting_orders(
+        UseCases.over(ThreadsOnly(store), opening_balance=settings.opening_balance)
+    )
     document = describe()
     describe_request_ids(document)
     if settings.identity_header is not None:

@@ -1,7 +1,7 @@
 """Who is asking: the employee whom a proxy names in a header, and nobody else.
 
-WSGI can't tell ``X-Forwarded-User`` from ``X_Forwarded_User``, nor two of them from one with a comma in it. So the service is
-served over ASGI then, and what is trusted is decided on the header lines as they arrived.
+WSGI can't tell ``X-Forwarded-User`` from ``X_Forwarded_User``, nor two of them from one with a comma in it. So what
+is trusted is decided on the header lines as they arrived, which ``asgi`` keeps.
 """
 
 from __future__ import annotations

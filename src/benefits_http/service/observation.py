@@ -76,35 +76,36 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
             return start_response(line, headers, exc_info)
 
         try:
-            return app(environ, starting)  # type: ignore[arg-type] # nobody writes by what it returns
+            answer = app(environ, starting)  # type: ignore[arg-type] # nobody writes by what it returns
         except Exception:
             if started:
                 raise
             _log.exception("the application gave no answer")
             response = error_response(UNFORESEEN)
             response.headers.update({"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
-            return response(environ, start_response)
+            answer = response(environ, start_response)
         finally:
-            seconds = perf_counter() - began
-            method = environ["REQUEST_METHOD"]
-            if method not in _METHODS:
-                method = _OTHER_METHOD
-            logs.log_request(
-                logs.RequestLine(
-                    time=logs.now(),
-                    level="ERROR" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "INFO",
-                    message="request",
-                    method=method,
-                    route=route,
-                    status=status,
-                    duration_ms=round(seconds * 1000, 3),
-                    request_id=request_id,
-                    path=_path(environ) if log_paths else None,
-                )
-            )
-            if route not in _PROBES:
-                metrics.count_request(method, route, status, seconds)
             logs.request_id.reset(context)
+        seconds = perf_counter() - began
+        method = environ["REQUEST_METHOD"]
+        if method not in _METHODS:
+            method = _OTHER_METHOD
+        logs.log_request(
+            logs.RequestLine(
+                time=logs.now(),
+                level="ERROR" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "INFO",
+                message="request",
+                method=method,
+                route=route,
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
+                request_id=request_id,
+                path=_path(environ) if log_paths else None,
+            )
+        )
+        if route not in _PROBES:
+            metrics.count_request(method, route, status, seconds)
+        return answer
 
     return observing
 

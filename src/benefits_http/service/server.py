@@ -15,7 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final, cast
-from wsgiref.types import WSGIApplication
 
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
@@ -27,8 +26,8 @@ from benefits_http.service.composition import build_app
 from benefits_http.service.metrics import shared_by_workers
 from benefits_http.service.settings import Settings
 
-# An order waits its turn on a thread, and a client that stalls in its body keeps one: room for a hundred of those.
-THREADS_PER_WORKER: Final = 160
+# What waits for its turn and for the disk, waits on a thread. So many orders can share a commit.
+THREADS_PER_WORKER: Final = 32
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8
@@ -54,7 +53,7 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _begin_work(settings: Settings, metrics_folder: Path) -> WSGIApplication | ASGIApplication:
+def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -62,8 +61,8 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> WSGIApplication | A
     app = build_app(settings)
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     atexit.register(os._exit, 0)
-    # Threads are counted by the server, but not over ASGI.
-    return app if settings.identity_header is None else as_asgi(app, threads=THREADS_PER_WORKER)
+    # Who asks has to be settled before a body is read.
+    return as_asgi(app, threads=THREADS_PER_WORKER, body_first=settings.identity_header is None)
 
 
 def _outlive_nobody(metrics_folder: Path) -> None:
@@ -92,17 +91,15 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
     # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
-    over_wsgi = settings.identity_header is None
     with shared_by_workers() as metrics_folder:
         _Supervisor(
             "benefits",
             address=settings.host,
             port=settings.port,
-            interface=Interfaces.WSGI if over_wsgi else Interfaces.ASGINL,
+            interface=Interfaces.ASGINL,
             workers=settings.workers,
             # A connection holds one thread at most; by HTTP/2 it could hold as many as it has streams.
             http=HTTPModes.http1,
-            blocking_threads=THREADS_PER_WORKER if over_wsgi else 1,
             websockets=False,
             log_level=LogLevels.error,
             log_dictconfig=logs.CONFIG,
