@@ -13,6 +13,7 @@ from werkzeug.test import Client, create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases, User
 from benefits_http import create_app
+from benefits_http.service import logs
 from benefits_http.service.metrics import Metrics
 from benefits_http.service.observation import observed
 from contract.builders import stocked
@@ -58,6 +59,12 @@ def test_one_that_is_not_is_replaced(lines: Lines, request_id: str) -> None:
     [line] = lines()
     assert line["request_id"] == response.headers["X-Request-ID"] != request_id
     assert len(line["request_id"]) == 32
+
+
+def test_what_is_logged_while_an_answer_is_sent_has_its_id_too() -> None:
+    client().get("/products", headers={"X-Request-ID": "sent"})
+
+    assert logs.request_id.get() == "sent"
 
 
 def test_every_request_has_an_id_of_its_own() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered, if one is."""
+"""The id of the request that this thread answers; also while the server sends the answer, until the next one comes."""
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True):

@@ -65,7 +65,7 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
         if not _SANE_ID.fullmatch(request_id):
             request_id = token_hex(16)
         environ[REQUEST_ID] = request_id
-        context = logs.request_id.set(request_id)
+        logs.request_id.set(request_id)
         # What it is if the application doesn't answer.
         started, status, route = False, UNFORESEEN.status, _NO_ROUTE
 
@@ -84,8 +84,6 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
             response = error_response(UNFORESEEN)
             response.headers.update({"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
             answer = response(environ, start_response)
-        finally:
-            logs.request_id.reset(context)
         seconds = perf_counter() - began
         method = environ["REQUEST_METHOD"]
         if method not in _METHODS:
