@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
-from benefits_http.service.identity import ask_who, named_user, only_themselves, require_header_name
+from benefits_http.service.identity import authenticate, named_user, require_header_name, restrict_to_self
 from contract.builders import NETFLIX, stocked
 
 HEADER = "X-Forwarded-User"
@@ -88,8 +88,8 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def app(store: MemoryStore) -> Flask:
-    guarded: Flask = create_app(only_themselves(UseCases.over(store)))
-    ask_who(guarded, HEADER)
+    guarded: Flask = create_app(restrict_to_self(UseCases.over(store)))
+    authenticate(guarded, HEADER)
     return guarded
 
 

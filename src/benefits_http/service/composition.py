@@ -9,7 +9,7 @@ from benefits_http.app import create_app
 from benefits_http.openapi import describe
 from benefits_http.service.asgi import ThreadsOnly
 from benefits_http.service.frontend import with_frontend
-from benefits_http.service.identity import ask_who, describe_identity, only_themselves
+from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
 from benefits_http.service.metrics import Metrics
 from benefits_http.service.observation import describe_request_ids, observed
 from benefits_http.service.settings import Settings
@@ -37,11 +37,11 @@ def build_app(settings: Settings) -> WSGIApplication:
     document = describe()
     describe_request_ids(document)
     if settings.identity_header is not None:
-        use_cases = only_themselves(use_cases)
+        use_cases = restrict_to_self(use_cases)
         describe_identity(document, settings.identity_header)
     api = create_app(use_cases, cors_origins=settings.cors_origins, document=document)
     if settings.identity_header is not None:
-        ask_who(api, settings.identity_header)
+        authenticate(api, settings.identity_header)
     metrics.expose_on(api)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
     return observed(site, metrics, log_paths=settings.log_paths)

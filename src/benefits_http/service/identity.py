@@ -26,7 +26,7 @@ UNAUTHENTICATED: Final = Answer(
 FORBIDDEN: Final = Answer(403, "forbidden")
 
 # The endpoints that everybody may ask. Any other one, also one that is new, asks who it is.
-OPEN_TO_ALL: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
+PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
 
 # What clients, proxies and this service say other things in than a user id.
 _TAKEN: Final = frozenset(
@@ -92,19 +92,19 @@ def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | Non
         return None
 
 
-def only_themselves(use_cases: UseCases) -> UseCases:
+def restrict_to_self(use_cases: UseCases) -> UseCases:
     """Return use cases with which everybody can look up and order for nobody but themselves.
 
-    They work while the application answers a request, after :func:`ask_who` has looked at it.
+    They work while the application answers a request, after :func:`authenticate` has looked at it.
     """
     return attrs.evolve(
         use_cases,
-        get_user=_only_for_themselves(use_cases.get_user),
-        place_order=_only_for_themselves(use_cases.place_order),
+        get_user=_restricted(use_cases.get_user),
+        place_order=_restricted(use_cases.place_order),
     )
 
 
-def _only_for_themselves(
+def _restricted(
     use_case: Callable[Concatenate[str, _Arguments], _Result],
 ) -> Callable[Concatenate[str, _Arguments], _Result]:
     def guarded(user_id: str, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
@@ -116,7 +116,7 @@ def _only_for_themselves(
 
 
 def describe_identity(document: Document, header: str) -> None:
-    """Add to an OpenAPI document what :func:`ask_who` adds to the behaviour."""
+    """Add to an OpenAPI document what :func:`authenticate` adds to the behaviour."""
     document["components"]["securitySchemes"] = {
         "proxy": {
             "type": "apiKey",
@@ -134,7 +134,7 @@ def describe_identity(document: Document, header: str) -> None:
     add_errors(document, [somebody_else], to=protected)
 
 
-def ask_who(app: Flask, header: str) -> None:
+def authenticate(app: Flask, header: str) -> None:
     """Make an application ask who it is before it reads a body; it has to be served over ASGI.
 
     :param header: the name of the header that names the user.
@@ -143,7 +143,7 @@ def ask_who(app: Flask, header: str) -> None:
     def identify() -> Response | None:
         if request.endpoint is None or request.method == "OPTIONS":  # it is not there, or it is a preflight
             return None
-        if request.endpoint.rpartition(".")[2] in OPEN_TO_ALL:
+        if request.endpoint.rpartition(".")[2] in PUBLIC_ENDPOINTS:
             return None
         user_id = named_user(request.environ["asgi.scope"]["headers"], header)
         if user_id is None:
