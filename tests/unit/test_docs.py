@@ -14,6 +14,7 @@ from benefits_http import create_app, docs
 from benefits_http.errors import ANSWERS
 from benefits_http.openapi import Document, describe, operations
 from benefits_http.service.identity import describe_identity
+from benefits_http.service.metrics import describe_metrics
 
 
 class Page(HTMLParser):
@@ -123,6 +124,16 @@ def test_it_names_the_header_that_an_operation_needs() -> None:
 
     assert text.count("X-Forwarded-User") == 2
     assert "Set by the proxy, never by a client" in text
+
+
+def test_what_is_not_where_the_rest_is_has_its_own_place() -> None:
+    mine = document()
+    describe_metrics(mine)
+
+    html = docs.page(mine)
+
+    assert "<code>/metrics</code></p>" in html
+    assert "/api/metrics" not in html
 
 
 def test_what_has_no_type_and_no_words_is_shown_too() -> None:

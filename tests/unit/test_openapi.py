@@ -23,6 +23,9 @@ from benefits_core.values import normal_user_id
 from benefits_http import benefits_blueprint, create_app, errors, wire
 from benefits_http.errors import ANSWERS, Answer
 from benefits_http.openapi import WHITE_SPACE, DescribedError, add_errors, describe, operations
+from benefits_http.service.identity import describe_identity
+from benefits_http.service.metrics import describe_metrics
+from benefits_http.service.observation import describe_request_ids
 
 DOCUMENT = describe()
 RESPONSES = DOCUMENT["components"]["responses"]
@@ -81,6 +84,18 @@ def resolved(reference: dict[str, str]) -> Any:
 
 def test_it_is_openapi(client: FlaskClient) -> None:
     validate(client.get("/api/openapi.json").get_json())
+
+
+def test_it_is_openapi_also_with_all_that_the_service_adds() -> None:
+    document = describe()
+    describe_metrics(document)
+    describe_identity(document, "X-Forwarded-User")
+    describe_request_ids(document)
+
+    validate({**document, "servers": [{"url": "/api"}]})
+    assert all(
+        "X-Request-ID" in response["headers"] for response in document["components"]["responses"].values()
+    )
 
 
 def test_it_is_the_callers_own() -> None:

@@ -10,7 +10,7 @@ from benefits_http.openapi import describe
 from benefits_http.service.asgi import ThreadsOnly
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
-from benefits_http.service.metrics import Metrics
+from benefits_http.service.metrics import Metrics, describe_metrics
 from benefits_http.service.observation import describe_request_ids, observed
 from benefits_http.service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
@@ -35,6 +35,7 @@ def build_app(settings: Settings) -> WSGIApplication:
         UseCases.over(ThreadsOnly(store), opening_balance=settings.opening_balance)
     )
     document = describe()
+    describe_metrics(document)
     describe_request_ids(document)
     if settings.identity_header is not None:
         use_cases = restrict_to_self(use_cases)

@@ -29,6 +29,7 @@ from benefits_core import (
     UseCases,
 )
 from benefits_http.errors import ANSWERS, answer_to
+from benefits_http.openapi import Document
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,29 @@ def _remove_what_was_left(place: Path) -> None:
             if time.time() - folder.stat().st_mtime > _STARTING:
                 with _locked(folder):
                     shutil.rmtree(folder)
+
+
+def describe_metrics(document: Document) -> None:
+    """Add to an OpenAPI document what :meth:`Metrics.expose_on` adds to the endpoints."""
+    document["paths"]["/metrics"] = {
+        "get": {
+            "operationId": "getMetrics",
+            "tags": ["service"],
+            "summary": "Get the metrics",
+            "description": "Of all worker processes, for Prometheus. They are at the root only.",
+            "servers": [{"url": "/"}],
+            "responses": {
+                "200": {"$ref": "#/components/responses/metrics"},
+                "500": {"$ref": "#/components/responses/internal_error"},
+            },
+        }
+    }
+    text = {"schema": {"type": "string"}}
+    document["components"]["responses"]["metrics"] = {
+        "description": "In the format that `Accept` asks for.",
+        "headers": {},
+        "content": {"text/plain": text, "application/openmetrics-text": text},
+    }
 
 
 class Metrics:
