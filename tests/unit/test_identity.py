@@ -11,7 +11,15 @@ from werkzeug.test import TestResponse
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
-from benefits_http.service.identity import authenticate, named_user, require_header_name, restrict_to_self
+from benefits_http.openapi import Document, describe
+from benefits_http.service.identity import (
+    authenticate,
+    describe_identity,
+    named_user,
+    require_header_name,
+    restrict_to_self,
+)
+from benefits_http.service.metrics import Metrics, describe_metrics
 from contract.builders import NETFLIX, stocked
 
 HEADER = "X-Forwarded-User"
@@ -176,6 +184,33 @@ def test_an_endpoint_that_nobody_has_thought_of_asks_who_it_is(app: Flask) -> No
     app.add_url_rule("/reports", "reports", lambda: "all users")
 
     assert ask(app.test_client(), "GET", "/reports").status_code == 401
+
+
+def description() -> Document:
+    """Return the document of a service behind an identity."""
+    document = describe()
+    describe_metrics(document)
+    describe_identity(document, HEADER)
+    return document
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "described"),
+    [
+        (method, path, operation)
+        for path, methods in description()["paths"].items()
+        for method, operation in methods.items()
+    ],
+)
+def test_an_operation_asks_who_it_is_exactly_if_its_description_says_so(
+    app: Flask, method: str, path: str, described: Document
+) -> None:
+    Metrics().expose_on(app)
+
+    status = ask(app.test_client(), method, path.replace("{user_id}", "jo")).status_code
+
+    assert (status == 401) == ("security" in described) == ("401" in described["responses"])
+    assert status in {200, 401}
 
 
 class TestSeveralThingsAtOnce:
