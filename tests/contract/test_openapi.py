@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
+import attrs
 from werkzeug.serving import make_server
 
 from benefits_core import MemoryStore, OfferProducts, UseCases
@@ -23,22 +26,29 @@ HERE = Path(__file__).parent
 PHASES = ["examples", "coverage", "fuzzing", "stateful"]
 
 
-def assert_as_described(url: str, folder: Path, *, seed: int) -> None:
-    """Let Schemathesis loose on a service, and assert that it tried everything and found nothing.
+@attrs.frozen
+class Findings:
+    """What Schemathesis has to say of a service that is as described."""
 
+    report: Any
+    output: str
+
+
+def assert_as_described(url: str, folder: Path, *options: str, seed: int) -> Findings:
+    """Let Schemathesis loose on a service, and assert that it tried every endpoint and found nothing.
+
+    :param options: further ones of its command line.
     :param seed: with the same one it sends the same requests.
     """
     # Handed over as a file, since it leaves out the endpoint that it had the description from.
     document, report = folder / "openapi.json", folder / "report.json"
     with urlopen(f"{url}/openapi.json", timeout=30) as answer:  # noqa: S310 - our own service
         document.write_bytes(answer.read())
-    described = operations(json.loads(document.read_bytes()))
     fuzzer = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")]
-    options = ["--checks", "all", "--phases", ",".join(PHASES), "--continue-on-failure", "--no-color"]
-    options += ["--seed", str(seed)]
+    always = ["--checks", "all", "--continue-on-failure", "--no-color", "--seed", str(seed)]
     reports = ["--report", "json", "--report-json-path", str(report)]
     run = subprocess.run(
-        [*fuzzer, "run", str(document), "--url", url, *options, *reports],
+        [*fuzzer, "run", str(document), "--url", url, *always, *reports, *options],
         cwd=folder,
         # Without what asks for coverage: it makes this slower, and nothing of ours runs there.
         env={name: value for name, value in os.environ.items() if "COVERAGE" not in name}
@@ -51,25 +61,49 @@ def assert_as_described(url: str, folder: Path, *, seed: int) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     found = json.loads(report.read_bytes())
     assert (found["failures"], found["errors"], found["stop_reason"]) == ([], [], "completed")
-    assert found["operations"]["tested"] == len(described)
+    assert found["operations"]["tested"] == len(operations(json.loads(document.read_bytes())))
+    print(found["test_cases"]["generated"], "requests")  # noqa: T201 - for whoever asks by `pytest -s`
+    return Findings(found, run.stdout)
+
+
+def assert_as_described_in_every_way(url: str, folder: Path, *, seed: int) -> None:
+    """Let it try everything that it can."""
+    findings = assert_as_described(url, folder, "--phases", ",".join(PHASES), seed=seed)
+    found = findings.report
     assert [name for name in PHASES if found["phases"][name]["status"] == "success"] == PHASES
     assert found["test_cases"]["generated"] > 300
-    assert "1 covered / 1 selected / 1 total" in run.stdout  # the link from an order to its user
+    assert "1 covered / 1 selected / 1 total" in findings.output  # the link from an order to its user
     # It can't know that refusals are not mistakes in the description; any other doubt of its would be one of ours.
     assert found["warnings"].pop("validation_mismatch") in ([], ["POST /orders"])
-    assert not any(found["warnings"].values()), run.stdout
-    print(found["test_cases"]["generated"], "requests")  # noqa: T201 - for whoever asks by `pytest -s`
+    assert not any(found["warnings"].values()), findings.output
 
 
 def test_the_running_service_over_sqlite_is_as_described(tmp_path: Path) -> None:
     with running(tmp_path / "benefits.db") as service:
         # At the root, as the frontend calls, and where the metrics are.
-        assert_as_described(f"http://127.0.0.1:{service.port}", tmp_path, seed=1)
+        assert_as_described_in_every_way(f"http://127.0.0.1:{service.port}", tmp_path, seed=1)
         log = service.log.read_text()
     assert "Traceback" not in log
     books = audit_database(str(service.database))
     assert books.findings == ()
     assert books.orders > 10
+
+
+def test_the_service_behind_an_identity_is_as_described(tmp_path: Path) -> None:
+    """Of anybody else's name it says 403, and without the header, which the fuzzer leaves out too, 401."""
+    named = [
+        "--header",
+        "X-Forwarded-User: johndoe",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        "10",
+    ]
+    with running(tmp_path / "benefits.db", "--identity-header", "X-Forwarded-User") as service:
+        assert_as_described(f"http://127.0.0.1:{service.port}", tmp_path, *named, seed=3)
+        log = service.log.read_text()
+    assert "Traceback" not in log
+    assert {'"status":401,', '"status":403,'} <= set(re.findall('"status":40[13],', log))
 
 
 def test_a_server_over_the_memory_store_is_as_described(tmp_path: Path) -> None:
@@ -79,7 +113,7 @@ def test_a_server_over_the_memory_store_is_as_described(tmp_path: Path) -> None:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        assert_as_described(f"http://127.0.0.1:{server.port}/api", tmp_path, seed=2)
+        assert_as_described_in_every_way(f"http://127.0.0.1:{server.port}/api", tmp_path, seed=2)
     finally:
         server.shutdown()
         thread.join()
