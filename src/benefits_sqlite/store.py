@@ -150,6 +150,18 @@ class SqliteStore:
         self._require_open()
         return self._writer.unit_of_work()
 
+    def batch(self, *, since: float) -> AbstractContextManager[None]:
+        """Open a batch: units of work that this thread opens in the block, one after the other, are kept by one commit.
+
+        They are kept when the block is left, not before: until then nobody may be told what became of any of them, also not
+        of a refusal. It spares each its own commit without a thread for each.
+
+        :param since: when the first of those for whom it is done began to wait, by ``time.monotonic()``.
+        :raises StorageUnavailableError: the turn did not come in time, or what was done could not be kept; none of it is.
+        """
+        self._require_open()
+        return self._writer.batch(since + self._patience)
+
     def _require_open(self) -> None:
         if self._closed:
             raise RuntimeError(f"the store over {self.path} is closed")

@@ -41,22 +41,41 @@ class Writer:
         self._verify = verify
         self._turns = Turns(self._settle)
         self._holder: int | None = None  # the thread whose turn it is
+        self._deadline = 0.0  # until when it waits for other processes
+        self._batched = False  # whether it may have one unit of work after the other
+        self._open = False  # whether it has one now
         self._changed = False  # whether the open transaction holds anything to keep
         self._failure: Exception | None = None  # why SQLite has given up the round's transaction by itself
 
     @contextmanager
     def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`."""
-        if self._holder == get_ident():
+        if self._holder != get_ident():
+            with self._turn(time.monotonic() + self._patience), self._unit() as work:
+                yield work
+        elif self._batched and not self._open:
+            with self._unit() as work:
+                yield work
+        else:
             raise RuntimeError("this thread has a unit of work open already")
-        deadline = time.monotonic() + self._patience
+
+    @contextmanager
+    def batch(self, deadline: float) -> Iterator[None]:
+        """See :meth:`~benefits_sqlite.store.SqliteStore.batch`."""
+        with self._turn(deadline):
+            self._batched = True
+            try:
+                yield
+            finally:
+                self._batched = False
+
+    @contextmanager
+    def _turn(self, deadline: float) -> Iterator[None]:
         try:
-            with self._turns.turn(self._patience):
-                self._holder = get_ident()
+            with self._turns.turn(max(0, deadline - time.monotonic())):
+                self._holder, self._deadline = get_ident(), deadline
                 try:
-                    first = self._join_transaction(deadline)
-                    with self._unit(first=first) as work:
-                        yield work
+                    yield
                 finally:
                     self._holder = None
         except TurnDidNotComeError as error:
@@ -64,24 +83,26 @@ class Writer:
         except RoundFailedError as error:
             raise StorageUnavailableError(str(error)) from error
 
-    def _join_transaction(self, deadline: float) -> bool:
+    def _join_transaction(self) -> bool:
         """Begin a transaction, if none is open; return whether it was so."""
         if self._failure is not None:
             raise StorageUnavailableError(str(self._failure)) from self._failure
         if self._db.conn.in_transaction:
             return False
         try:
-            if self._lock.acquire(deadline) and wait_for(self._begin, deadline):
+            if self._lock.acquire(self._deadline) and wait_for(self._begin, self._deadline):
                 return True
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
         raise StorageUnavailableError(f"another process has been writing for {self._patience} s")
 
     @contextmanager
-    def _unit(self, *, first: bool) -> Iterator[SqliteUnitOfWork]:
+    def _unit(self) -> Iterator[SqliteUnitOfWork]:
         # The first unit of a transaction, and so one that is alone in it, needs no savepoint: to undo it is to undo all,
         # and the next one begins afresh.
+        first = self._join_transaction()
         work = SqliteUnitOfWork(self._db)
+        self._open = True
         try:
             if not first:
                 self._db.execute("SAVEPOINT unit")
@@ -97,6 +118,7 @@ class Writer:
                 self._undo(error)
             raise
         finally:
+            self._open = False
             work.end()
 
     def _undo(self, error: BaseException) -> None:

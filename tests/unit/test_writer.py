@@ -211,3 +211,71 @@ class TestOtherProcesses:
             lock.release()
 
         SqliteStore(path, patience=0.01).close()
+
+
+class TestBatch:
+    """Units of work of one thread, one after the other, kept together."""
+
+    def test_what_is_done_in_it_is_kept_when_it_ends_and_not_before(self, tmp_path: Path) -> None:
+        with SqliteStore(tmp_path / "benefits.db") as store:
+            stocked(store)
+            with store.batch(since=time.monotonic()):
+                order(store, "jo", "netflix")
+                with pytest.raises(ProductsAlreadyPurchasedError):
+                    order(store, "jo", "netflix")
+                order(store, "al", "gym")
+                assert store.users.get("jo") is None
+
+            assert [placed.order_id for user in ("jo", "al") for placed in store.orders.of_user(user)] == [
+                "1",
+                "2",
+            ]
+
+    def test_one_that_is_refused_first_takes_nothing_with_it(self, tmp_path: Path) -> None:
+        with SqliteStore(tmp_path / "benefits.db") as store:
+            stocked(store)
+            with store.batch(since=time.monotonic()):
+                with pytest.raises(ProductsNotFoundError):
+                    order(store, "jo", "yacht")
+                order(store, "al", "gym")
+
+            assert store.users.get("jo") is None
+            assert len(store.orders.of_user("al")) == 1
+
+    def test_an_error_of_the_block_itself_keeps_what_its_units_did(self, tmp_path: Path) -> None:
+        with SqliteStore(tmp_path / "benefits.db") as store:
+            stocked(store)
+            with pytest.raises(LookupError), store.batch(since=time.monotonic()):
+                order(store, "jo", "netflix")
+                raise LookupError
+
+            assert len(store.orders.of_user("jo")) == 1
+
+    def test_units_of_it_do_not_stand_in_each_other(self, tmp_path: Path) -> None:
+        with SqliteStore(tmp_path / "benefits.db") as store, store.batch(since=time.monotonic()):
+            inner = store.unit_of_work()
+            with store.unit_of_work(), pytest.raises(RuntimeError, match="already"):
+                inner.__enter__()
+
+    def test_whoever_has_waited_too_long_already_does_not_wait_for_another_process(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "benefits.db"
+        with SqliteStore(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            with store.batch(since=began - 60), pytest.raises(StorageUnavailableError):
+                order(store, "jo", "netflix")
+
+            assert time.monotonic() - began < 4
+
+    def test_if_it_can_not_be_kept_none_of_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "benefits.db"
+        with SqliteStore(path) as store:
+            stocked(store)
+            with pytest.raises(StorageUnavailableError), store.batch(since=time.monotonic()):
+                order(store, "jo", "netflix")
+                path.rename(tmp_path / "away.db")
+
+            (tmp_path / "away.db").rename(path)
+            assert store.users.get("jo") is None
