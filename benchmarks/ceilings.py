@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -21,7 +22,7 @@ from benchmarks.load import Round
 from benefits_core import MemoryStore, UseCases, User
 from benefits_http.app import DEVELOPMENT_ORIGINS, create_app
 from benefits_http.service import server
-from benefits_http.service.asgi import ASGIApplication
+from benefits_http.service.asgi import ASGIApplication, as_asgi
 from benefits_http.service.metrics import Metrics
 from benefits_http.service.observation import observed
 from benefits_http.service.settings import Settings
@@ -35,6 +36,11 @@ _BODY: Final = user_body(
 
 def _constant() -> Response:
     return Response(_BODY, mimetype="application/json")
+
+
+def _no_batch(*, since: float) -> AbstractContextManager[None]:
+    del since
+    return nullcontext()
 
 
 def bare() -> WSGIApplication:
@@ -71,9 +77,9 @@ def serve(kind: str, workers: int, port: int) -> None:
         server.serve(settings)
 
 
-def _begin_work(kind: str, settings: Settings, metrics_folder: Path) -> WSGIApplication | ASGIApplication:
+def _begin_work(kind: str, settings: Settings, metrics_folder: Path) -> ASGIApplication:
     # This is a worker process, in which nothing is patched yet.
-    app = {"bare": bare, "dressed": dressed}[kind]()
+    app = as_asgi({"bare": bare, "dressed": dressed}[kind](), batch=_no_batch, body_first=True)
     patch.object(server, "build_app", lambda _: app).start()
     return server._begin_work(settings, metrics_folder)  # noqa: SLF001 - there is no other way to the same server
 

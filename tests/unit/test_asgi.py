@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
 import pytest
 
-from benefits_core import GetUser, MemoryStore
-from benefits_http.service.asgi import Event, ThreadsOnly, as_asgi
+from benefits_core import GetUser, MemoryStore, StorageUnavailableError
+from benefits_http.service.asgi import ASGIApplication, Batch, Event, OffTheLoop, as_asgi
+
+REQUEST = {
+    "http_version": "1.1",
+    "scheme": "http",
+    "server": ("127.0.0.1", 4000),
+    "method": "GET",
+    "raw_path": b"/",
+    "query_string": b"",
+    "headers": [],
+}
+HEADERS: dict[bytes, bytes] = {}
 
 App = Callable[[dict[str, Any], Any], list[bytes]]
 
 
-def ask(app: App, *chunks: bytes, body_first: bool = True, **scope: Any) -> bytes:
+@contextmanager
+def _batch(*, since: float) -> Iterator[None]:
+    assert 0 <= time.monotonic() - since < 60
+    yield
+
+
+def ask(
+    app: App,
+    *chunks: bytes,
+    body_first: bool = True,
+    batch: Batch = _batch,
+    status: int = 200,
+    headers_told: dict[bytes, bytes] | None = None,
+    **scope: Any,
+) -> bytes:
     """Send an application a request whose body comes in these chunks, the last one empty, and return the body of its answer."""
     said: list[Event] = []
     left = list(chunks)
@@ -29,20 +57,23 @@ def ask(app: App, *chunks: bytes, body_first: bool = True, **scope: Any) -> byte
     async def send(event: Event) -> None:
         said.append(event)
 
-    request = {
-        "http_version": "1.1",
-        "scheme": "http",
-        "server": ("127.0.0.1", 4000),
-        "method": "GET",
-        "raw_path": b"/",
-        "query_string": b"",
-        "headers": [],
-    }
-    asgi = as_asgi(app, threads=1, body_first=body_first)
-    asyncio.run(asgi(request | scope, receive, send))  # type: ignore[arg-type] # it is a coroutine
+    asgi = as_asgi(app, batch=batch, body_first=body_first)
+    asyncio.run(asgi(REQUEST | scope, receive, send))  # type: ignore[arg-type] # it is a coroutine
     head, body = said
-    assert head["status"] == 200
+    if headers_told is not None:
+        headers_told.update(head["headers"])
+    assert head["status"] == status
     return bytes(body["body"])
+
+
+async def _post(asgi: ASGIApplication, body: bytes) -> None:
+    async def receive() -> Event:
+        return {"type": "http.request", "body": body}
+
+    async def send(_: Event) -> None:
+        pass
+
+    await asgi(REQUEST | {"method": "POST"}, receive, send)
 
 
 def answering(text: Callable[[dict[str, Any]], str]) -> App:
@@ -108,7 +139,7 @@ def test_nothing_is_placed_by_a_client_who_leaves_before_the_end() -> None:
 
 def test_a_user_who_is_known_is_read_by_the_event_loop_and_one_who_is_not_is_created_on_a_thread() -> None:
     store = MemoryStore()
-    get_user = GetUser(ThreadsOnly(store))
+    get_user = GetUser(OffTheLoop(store))
     here = get_ident()
 
     def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -133,3 +164,73 @@ def test_what_an_answer_holds_is_let_go_of() -> None:
 
     assert ask(app) == b"ab"
     assert Body.closed
+
+
+def test_what_comes_while_a_batch_is_kept_is_the_next_batch() -> None:
+    first_is_in, go_on = threading.Event(), threading.Event()
+    batches: list[list[bytes]] = []
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        batches.append([])
+        yield
+        first_is_in.set()
+        assert go_on.wait(30)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        batches[-1].append(environ["wsgi.input"].read())
+        start_response("200 OK", [])
+        return []
+
+    async def ask_for_three() -> None:
+        asgi = as_asgi(app, batch=batch, body_first=True)
+        first = asyncio.create_task(_post(asgi, b"1"))
+        await asyncio.to_thread(first_is_in.wait, 30)
+        others = [asyncio.create_task(_post(asgi, body)) for body in (b"2", b"3")]
+        await asyncio.sleep(0.1)
+        assert not first.done()  # nobody is told before it is kept
+        go_on.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(ask_for_three())
+    assert batches == [[b"1"], [b"2", b"3"]]
+
+
+def test_a_batch_that_could_not_be_kept_is_told_of_by_none(caplog: pytest.LogCaptureFixture) -> None:
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        yield
+        raise StorageUnavailableError("the disk is full")
+
+    def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json"), ("X-Request-ID", "abc")])
+        return [b"placed"]
+
+    said = ask(app, b"", method="POST", batch=batch, status=503, headers_told=HEADERS)
+    assert said == b'{"error":"storage_unavailable"}'
+    assert HEADERS[b"x-request-id"] == b"abc"
+    assert HEADERS[b"retry-after"] == b"1"
+    assert HEADERS[b"content-length"] == b"31"
+    assert "answers are taken back" in caplog.text
+
+
+def test_a_batch_that_could_not_begin_is_answered_too() -> None:
+    def batch(*, since: float) -> Any:
+        raise StorageUnavailableError(f"closed since {since}")
+
+    assert ask(answering(lambda _: "no"), b"", method="POST", batch=batch, status=503)
+
+
+def test_a_client_who_has_gone_meanwhile_stops_nobody() -> None:
+    async def leave() -> None:
+        asgi = as_asgi(
+            answering(lambda _: "slow" if threading.Event().wait(0.2) else ""), batch=_batch, body_first=True
+        )
+        gone = asyncio.create_task(_post(asgi, b"1"))
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        await _post(asgi, b"2")
+
+    asyncio.run(leave())

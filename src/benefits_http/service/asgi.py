@@ -1,31 +1,45 @@
-"""The application as the server runs it: an event loop answers what can be answered at once, and threads what has to wait.
+"""The application as the server runs it: an event loop answers what it can at once, and a thread what changes something.
 
-Reading waits for nobody, so it needs no thread, and no other thread to contend with for the interpreter. A client that stalls,
-in the middle of its order or of an answer, costs some memory and nothing else. And ASGI keeps header lines as they arrived, by
-which ``identity`` tells who is asking.
+Reading waits for nobody, so the loop does it. What changes something waits for the disk; while it does, more of it comes, and the
+thread does all of that next, as one batch: one commit, and no thread for each order that has to be woken up and put to sleep,
+which took more time than the orders. A client that stalls, in the middle of its order or of an answer, costs some memory and
+nothing else. And ASGI keeps header lines as they arrived, by which ``identity`` tells who is asking.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from io import BytesIO
-from typing import Any, Final
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
+import attrs
 from werkzeug.exceptions import ClientDisconnected
 
 from benefits_core import Store, UnitOfWork
+from benefits_http.blueprint import error_response
+from benefits_http.errors import UNAVAILABLE
 from benefits_http.wire import MAX_BODY_BYTES
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 ASGIApplication = Callable[[Event, Receive, Send], Awaitable[None]]
+
+# More of them would make the first ones wait for long.
+MOST_TOGETHER: Final = 64
+
+_Answer = tuple[int, list[tuple[str, str]], bytes]
+
+_log = logging.getLogger(__name__)
 
 _NAMES: Final = {b"content-length": "CONTENT_LENGTH", b"content-type": "CONTENT_TYPE"}
 
@@ -34,7 +48,7 @@ class NotHereError(BaseException):
     """The event loop would have to wait for something. No ``Exception``, which an application would answer."""
 
 
-class ThreadsOnly:
+class OffTheLoop:
     """A store whose units of work, which wait for their turn and for the disk, are not for an event loop."""
 
     def __init__(self, store: Store) -> None:
@@ -69,16 +83,32 @@ class _Broken:
         raise ClientDisconnected
 
 
-def as_asgi(app: WSGIApplication, *, threads: int, body_first: bool) -> ASGIApplication:
+class Batch(Protocol):
+    """Opens a block in which units of work are kept together, when it is left; nobody is told of any before."""
+
+    def __call__(self, *, since: float) -> AbstractContextManager[None]:
+        """Open it; ``since`` is when the first of those for whom it is began to wait, by ``time.monotonic()``."""
+        ...
+
+
+@attrs.frozen
+class _Request:
+    environ: WSGIEnvironment
+    answer: asyncio.Future[_Answer]
+    since: float = attrs.field(factory=time.monotonic)
+
+
+def as_asgi(app: WSGIApplication, *, batch: Batch, body_first: bool) -> ASGIApplication:
     """Return a WSGI application as an ASGI one, for HTTP alone.
 
-    An application that raises NotHereError on the event loop is asked again on a thread, so it must not have changed anything.
+    An application that raises NotHereError on the event loop is asked again on the thread, so it must not have changed anything.
 
-    :param threads: how many requests may wait for something at the same time.
+    :param batch: what is around the requests that the thread answers together.
     :param body_first: whether to read the body of a POST before the application is asked, as it nearly always wants it; else
         the application may answer without.
     """
-    pool = ThreadPoolExecutor(threads)
+    waiting: SimpleQueue[_Request] = SimpleQueue()
+    Thread(target=_answer_in_batches, args=[app, batch, waiting], daemon=True).start()
 
     async def asgi(scope: Event, receive: Receive, send: Send) -> None:
         environ = _environ(scope)
@@ -90,14 +120,47 @@ def as_asgi(app: WSGIApplication, *, threads: int, body_first: bool) -> ASGIAppl
         except NotHereError:
             if posted:
                 environ["wsgi.input"] = await _body(receive)
-            status, headers, body = await asyncio.get_running_loop().run_in_executor(
-                pool, _answer, app, environ
-            )
+            request = _Request(environ, asyncio.get_running_loop().create_future())
+            waiting.put(request)
+            status, headers, body = await request.answer
         lines = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": status, "headers": lines})
         await send({"type": "http.response.body", "body": body})
 
     return asgi
+
+
+def _answer_in_batches(app: WSGIApplication, batch: Batch, waiting: SimpleQueue[_Request]) -> None:
+    while True:
+        requests = [waiting.get()]
+        with suppress(Empty):
+            while len(requests) < MOST_TOGETHER:
+                requests.append(waiting.get_nowait())
+        answers: list[_Answer] = []
+        try:
+            with batch(since=requests[0].since):
+                answers.extend(_answer(app, request.environ) for request in requests)
+        except Exception:  # noqa: BLE001 - whatever it is, this thread has to go on
+            # None of it was kept, so none of it may be told, whatever the log has said of each already.
+            _log.exception("%d answers are taken back", len(requests))
+            headers = [had for _, had, _ in answers] + [[]] * (len(requests) - len(answers))
+            answers = [_unavailable(had) for had in headers]
+        loop = requests[0].answer.get_loop()
+        loop.call_soon_threadsafe(_deliver, requests, answers)
+
+
+def _deliver(requests: list[_Request], answers: list[_Answer]) -> None:
+    for request, answer in zip(requests, answers, strict=True):
+        if not request.answer.done():  # its client may have gone
+            request.answer.set_result(answer)
+
+
+def _unavailable(headers: list[tuple[str, str]]) -> _Answer:
+    """Return that the store can't serve, with what else the answer had that it replaces: its id, who may read it."""
+    response = error_response(UNAVAILABLE)
+    lines = response.headers.to_wsgi_list()
+    own = {name for name, _ in lines}
+    return response.status_code, lines + [line for line in headers if line[0] not in own], response.data
 
 
 def _too_long(length: str) -> bool:
@@ -117,7 +180,7 @@ async def _body(receive: Receive) -> BytesIO | _Broken:
     return BytesIO(body)
 
 
-def _answer(app: WSGIApplication, environ: WSGIEnvironment) -> tuple[int, list[tuple[str, str]], bytes]:
+def _answer(app: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
     status, headers = "", []
 
     def start_response(

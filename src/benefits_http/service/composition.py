@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from wsgiref.types import WSGIApplication
-
 from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
-from benefits_http.service.asgi import ThreadsOnly
+from benefits_http.service.asgi import ASGIApplication, OffTheLoop, as_asgi
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
 from benefits_http.service.metrics import Metrics, describe_metrics
@@ -27,12 +25,12 @@ def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteS
     return SqliteStore(database, file=file)
 
 
-def build_app(settings: Settings) -> WSGIApplication:
+def build_app(settings: Settings) -> ASGIApplication:
     """Return the application that a worker process serves."""
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
     use_cases = metrics.counting_orders(
-        UseCases.over(ThreadsOnly(store), opening_balance=settings.opening_balance)
+        UseCases.over(OffTheLoop(store), opening_balance=settings.opening_balance)
     )
     document = describe()
     describe_metrics(document)
@@ -45,4 +43,6 @@ def build_app(settings: Settings) -> WSGIApplication:
         authenticate(api, settings.identity_header)
     metrics.expose_on(api)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    return observed(site, metrics, log_paths=settings.log_paths)
+    app = observed(site, metrics, log_paths=settings.log_paths)
+    # Where it matters who asks, that is settled before a body is read.
+    return as_asgi(app, batch=store.batch, body_first=settings.identity_header is None)

@@ -21,13 +21,10 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from benefits_http.service import logs
-from benefits_http.service.asgi import ASGIApplication, as_asgi
+from benefits_http.service.asgi import ASGIApplication
 from benefits_http.service.composition import build_app
 from benefits_http.service.metrics import shared_by_workers
 from benefits_http.service.settings import Settings
-
-# What waits for its turn and for the disk, waits on a thread. So many orders can share a commit.
-THREADS_PER_WORKER: Final = 32
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8
@@ -61,8 +58,7 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     app = build_app(settings)
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     atexit.register(os._exit, 0)
-    # Who asks has to be settled before a body is read.
-    return as_asgi(app, threads=THREADS_PER_WORKER, body_first=settings.identity_header is None)
+    return app
 
 
 def _outlive_nobody(metrics_folder: Path) -> None:
