@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final, cast
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
@@ -97,6 +97,7 @@ def serve(settings: Settings) -> None:
             # A connection holds one thread at most; by HTTP/2 it could hold as many as it has streams.
             http=HTTPModes.http1,
             websockets=False,
+            loop=Loops.asyncio,  # with uvloop, one Ctrl-C in some twenty left a worker that never ended
             log_level=LogLevels.error,
             log_dictconfig=logs.CONFIG,
             respawn_failed_workers=True,
