@@ -213,7 +213,7 @@ def test_a_batch_that_could_not_be_kept_is_told_of_by_none(caplog: pytest.LogCap
     assert HEADERS[b"x-request-id"] == b"abc"
     assert HEADERS[b"retry-after"] == b"1"
     assert HEADERS[b"content-length"] == b"31"
-    assert "answers are taken back" in caplog.text
+    assert "storage unavailable, 1 answers taken back: the disk is full" in caplog.text
 
 
 def test_a_batch_that_could_not_begin_is_answered_too() -> None:
@@ -234,3 +234,20 @@ def test_a_client_who_has_gone_meanwhile_stops_nobody() -> None:
         await _post(asgi, b"2")
 
     asyncio.run(leave())
+
+
+def test_one_that_breaks_is_answered_too_and_not_by_taking_its_batch_back() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["wsgi.input"].read() == b"1":
+            raise LookupError
+        start_response("200 OK", [])
+        return [b"well"]
+
+    assert ask(app, b"1", b"", method="POST", status=500) == b'{"error":"internal_error"}'
+    assert ask(app, b"2", b"", method="POST") == b"well"
+
+
+def test_a_body_that_nobody_has_announced_can_not_be_read() -> None:
+    app = answering(lambda environ: str(environ["wsgi.input"].read()))
+
+    assert ask(app, method="PUT", status=500) == b'{"error":"internal_error"}'

@@ -24,9 +24,9 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 import attrs
 from werkzeug.exceptions import ClientDisconnected
 
-from benefits_core import Store, UnitOfWork
+from benefits_core import StorageUnavailableError, Store, UnitOfWork
 from benefits_http.blueprint import error_response
-from benefits_http.errors import UNAVAILABLE
+from benefits_http.errors import UNAVAILABLE, UNFORESEEN, Answer
 from benefits_http.wire import MAX_BODY_BYTES
 
 Event = MutableMapping[str, Any]
@@ -139,12 +139,15 @@ def _answer_in_batches(app: WSGIApplication, batch: Batch, waiting: SimpleQueue[
         answers: list[_Answer] = []
         try:
             with batch(since=requests[0].since):
-                answers.extend(_answer(app, request.environ) for request in requests)
-        except Exception:  # noqa: BLE001 - whatever it is, this thread has to go on
+                answers.extend(_answer_somehow(app, request.environ) for request in requests)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to go on
             # None of it was kept, so none of it may be told, whatever the log has said of each already.
-            _log.exception("%d answers are taken back", len(requests))
+            unforeseen = not isinstance(error, StorageUnavailableError)
+            _log.error(
+                "storage unavailable, %d answers taken back: %s", len(requests), error, exc_info=unforeseen
+            )
             headers = [had for _, had, _ in answers] + [[]] * (len(requests) - len(answers))
-            answers = [_unavailable(had) for had in headers]
+            answers = [_error(UNAVAILABLE, had) for had in headers]
         loop = requests[0].answer.get_loop()
         loop.call_soon_threadsafe(_deliver, requests, answers)
 
@@ -155,9 +158,17 @@ def _deliver(requests: list[_Request], answers: list[_Answer]) -> None:
             request.answer.set_result(answer)
 
 
-def _unavailable(headers: list[tuple[str, str]]) -> _Answer:
-    """Return that the store can't serve, with what else the answer had that it replaces: its id, who may read it."""
-    response = error_response(UNAVAILABLE)
+def _answer_somehow(app: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
+    try:
+        return _answer(app, environ)
+    except (Exception, NotHereError):  # noqa: BLE001 - or one that breaks would take the others of its batch with it
+        _log.exception("the application gave no answer")
+        return _error(UNFORESEEN, [])
+
+
+def _error(answer: Answer, headers: list[tuple[str, str]]) -> _Answer:
+    """Return an error, with what else the answer had that it replaces, such as its id, and who may read it."""
+    response = error_response(answer)
     lines = response.headers.to_wsgi_list()
     own = {name for name, _ in lines}
     return response.status_code, lines + [line for line in headers if line[0] not in own], response.data
