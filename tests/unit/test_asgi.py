@@ -166,7 +166,7 @@ def test_what_an_answer_holds_is_let_go_of() -> None:
     assert Body.closed
 
 
-def test_what_comes_while_a_batch_is_kept_is_the_next_batch() -> None:
+def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number() -> None:
     first_is_in, go_on = threading.Event(), threading.Event()
     batches: list[list[bytes]] = []
 
@@ -183,18 +183,19 @@ def test_what_comes_while_a_batch_is_kept_is_the_next_batch() -> None:
         start_response("200 OK", [])
         return []
 
-    async def ask_for_three() -> None:
+    async def ask_for_many() -> None:
         asgi = as_asgi(app, batch=batch, body_first=True)
         first = asyncio.create_task(_post(asgi, b"1"))
         await asyncio.to_thread(first_is_in.wait, 30)
-        others = [asyncio.create_task(_post(asgi, body)) for body in (b"2", b"3")]
+        others = [asyncio.create_task(_post(asgi, b"%d" % number)) for number in range(70)]
         await asyncio.sleep(0.1)
         assert not first.done()  # nobody is told before it is kept
         go_on.set()
         await asyncio.gather(first, *others)
 
-    asyncio.run(ask_for_three())
-    assert batches == [[b"1"], [b"2", b"3"]]
+    asyncio.run(ask_for_many())
+    assert [len(batch) for batch in batches] == [1, 64, 6]
+    assert batches[1][:3] == [b"0", b"1", b"2"]
 
 
 def test_a_batch_that_could_not_be_kept_is_told_of_by_none(caplog: pytest.LogCaptureFixture) -> None:
