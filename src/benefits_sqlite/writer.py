@@ -42,8 +42,7 @@ class Writer:
         self._turns = Turns(self._settle)
         self._holder: int | None = None  # the thread whose turn it is
         self._deadline = 0.0  # until when it waits for other processes
-        self._batched = False  # whether it may have one unit of work after the other
-        self._open = False  # whether it has one now
+        self._open = False  # whether it has a unit of work open; in a batch it has one after the other
         self._changed = False  # whether the open transaction holds anything to keep
         self._failure: Exception | None = None  # why SQLite has given up the round's transaction by itself
 
@@ -53,7 +52,7 @@ class Writer:
         if self._holder != get_ident():
             with self._turn(time.monotonic() + self._patience), self._unit() as work:
                 yield work
-        elif self._batched and not self._open:
+        elif not self._open:  # it is in a batch
             with self._unit() as work:
                 yield work
         else:
@@ -63,11 +62,7 @@ class Writer:
     def batch(self, deadline: float) -> Iterator[None]:
         """See :meth:`~benefits_sqlite.store.SqliteStore.batch`."""
         with self._turn(deadline):
-            self._batched = True
-            try:
-                yield
-            finally:
-                self._batched = False
+            yield
 
     @contextmanager
     def _turn(self, deadline: float) -> Iterator[None]:

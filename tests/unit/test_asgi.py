@@ -224,17 +224,27 @@ def test_a_batch_that_could_not_begin_is_answered_too() -> None:
     assert ask(answering(lambda _: "no"), b"", method="POST", batch=batch, status=503)
 
 
-def test_a_client_who_has_gone_meanwhile_stops_nobody() -> None:
+def test_a_client_who_has_gone_meanwhile_keeps_nobody_of_its_batch_waiting() -> None:
+    gone_is_in, go_on = threading.Event(), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["wsgi.input"].read() == b"gone":
+            gone_is_in.set()
+        assert go_on.wait(30)
+        start_response("200 OK", [])
+        return []
+
     async def leave() -> None:
-        asgi = as_asgi(
-            answering(lambda _: "slow" if threading.Event().wait(0.2) else ""), batch=_batch, body_first=True
-        )
-        gone = asyncio.create_task(_post(asgi, b"1"))
+        asgi = as_asgi(app, batch=_batch, body_first=True)
+        first = asyncio.create_task(_post(asgi, b"first"))
+        gone, other = (asyncio.create_task(_post(asgi, body)) for body in (b"gone", b"other"))
         await asyncio.sleep(0.1)
         gone.cancel()
-        await _post(asgi, b"2")
+        go_on.set()
+        await asyncio.wait_for(asyncio.gather(first, other), 30)
 
     asyncio.run(leave())
+    assert gone_is_in.is_set()
 
 
 def test_one_that_breaks_is_answered_too_and_not_by_taking_its_batch_back() -> None:
