@@ -28,7 +28,7 @@ import pytest
 from benefits_core import OfferProducts, Order, PlaceOrder, Store
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
-from contract.running import A_LONG_TIME, SEED, Service, benefits, running, seed, start
+from contract.running import A_LONG_TIME, SEED, Service, benefits, running, seed, start, wait_for
 from contract.stores import LASTING, StoreKind
 
 OK, REFUSED, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE
@@ -99,14 +99,6 @@ def storming(service: Service, clients: int, storm: Storm | None = None) -> Iter
                 one.result(A_LONG_TIME)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that has to happen."""
-    deadline = time.monotonic() + A_LONG_TIME
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @contextmanager
 def write_lock_held(database: Path) -> Iterator[sqlite3.Connection]:
     """Hold SQLite's write lock, as another program might."""
@@ -141,7 +133,7 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
         )  # while the service runs, so that it starts over the log as the kill has left it
         with storming(service, 8, storm):
             enough = len(storm.placed) + dice.randrange(1, 200)
-            wait_until(lambda enough=enough: len(storm.placed) >= enough)  # type: ignore[misc]
+            wait_for(lambda enough=enough: len(storm.placed) >= enough)  # type: ignore[misc]
             service.kill()
 
     storm.verify(database)
@@ -153,13 +145,13 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path) -> None:
     clients = 8
     with running(database) as service, storming(service, clients) as storm:
-        wait_until(lambda: len(storm.placed) > 50)
+        wait_for(lambda: len(storm.placed) > 50)
         before = service.workers()
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len(service.workers() - before) == 1)
+        wait_for(lambda: len(service.workers() - before) == 1)
         after = len(storm.placed)
-        wait_until(lambda: len(storm.placed) > after + 200)
+        wait_for(lambda: len(storm.placed) > after + 200)
 
     assert storm.lost <= clients
     assert set(storm.refused) <= {REFUSED}
@@ -170,7 +162,7 @@ def kill_a_worker(service: Service) -> None:
     """Kill a worker, and wait for the one that replaces it."""
     before = service.workers()
     os.kill(min(before), signal.SIGKILL)
-    wait_until(lambda: len(service.workers() - before) == 1)
+    wait_for(lambda: len(service.workers() - before) == 1)
 
 
 def test_workers_that_are_killed_one_after_the_other_are_all_replaced(database: Path) -> None:
@@ -200,17 +192,17 @@ def test_a_stalled_client_does_not_keep_a_worker_alive_whose_parent_is_gone(data
         workers = service.workers()
         with socket.create_connection(("127.0.0.1", service.port)) as stalled:
             stalled.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-            wait_until(lambda: connections(service) == 1)
+            wait_for(lambda: connections(service) == 1)
             service.process.kill()
-            wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+            wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
     with running(database) as service:
         workers = service.workers()
         service.process.kill()
-        wait_until(lambda: service.listeners() == 0)
-        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+        wait_for(lambda: service.listeners() == 0)
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -219,13 +211,13 @@ def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: sig
     with running(database) as service, ThreadPoolExecutor(16) as pool:
         with write_lock_held(database):
             in_flight = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(16)]
-            wait_until(lambda: connections(service) >= 16)
+            wait_for(lambda: connections(service) >= 16)
             began = time.monotonic()
             if how == signal.SIGINT:
                 os.killpg(service.process.pid, how)
             else:
                 service.process.send_signal(how)
-            wait_until(lambda: not accepts(service))
+            wait_for(lambda: not accepts(service))
         assert Counter(answer.result(A_LONG_TIME).status for answer in in_flight) == {OK: 16}
         assert service.process.wait(A_LONG_TIME) == 0
         assert time.monotonic() - began < 10
@@ -251,7 +243,7 @@ def accepts(service: Service) -> bool:
 
 def test_a_stop_under_a_storm_loses_nothing_that_was_answered(database: Path) -> None:
     with running(database) as service, storming(service, 8) as storm:
-        wait_until(lambda: len(storm.placed) > 50)
+        wait_for(lambda: len(storm.placed) > 50)
         began = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - began < 10
@@ -292,7 +284,7 @@ def test_while_another_program_holds_the_write_lock_reads_go_on_and_orders_are_t
         assert service.order("known", "netflix").status == OK
         with write_lock_held(database):
             waiting = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(64)]
-            wait_until(lambda: connections(service) >= 64)
+            wait_for(lambda: connections(service) >= 64)
             for _ in range(100):
                 assert service.user("known")["product_ids"] == ["netflix"]
                 assert service.request("GET", "/products").status == OK
@@ -466,7 +458,7 @@ def test_a_backup_taken_in_a_storm_is_sound(database: Path, tmp_path: Path) -> N
     with running(database) as service, storming(service, 8) as storm:
         for number in range(5):
             known = len(storm.placed)
-            wait_until(lambda known=known: len(storm.placed) > known + 50)  # type: ignore[misc]
+            wait_for(lambda known=known: len(storm.placed) > known + 50)  # type: ignore[misc]
             copy = tmp_path / f"copy-{number}.db"
             before = len(storm.placed)
             assert benefits("backup", copy, "--database", database).returncode == 0

@@ -24,7 +24,6 @@ REQUEST = {
     "query_string": b"",
     "headers": [],
 }
-HEADERS: dict[bytes, bytes] = {}
 
 App = Callable[[dict[str, Any], Any], list[bytes]]
 
@@ -209,11 +208,12 @@ def test_a_batch_that_could_not_be_kept_is_told_of_by_none(caplog: pytest.LogCap
         start_response("200 OK", [("Content-Type", "application/json"), ("X-Request-ID", "abc")])
         return [b"placed"]
 
-    said = ask(app, b"", method="POST", batch=batch, status=503, headers_told=HEADERS)
+    headers: dict[bytes, bytes] = {}
+    said = ask(app, b"", method="POST", batch=batch, status=503, headers_told=headers)
     assert said == b'{"error":"storage_unavailable"}'
-    assert HEADERS[b"x-request-id"] == b"abc"
-    assert HEADERS[b"retry-after"] == b"1"
-    assert HEADERS[b"content-length"] == b"31"
+    assert headers[b"x-request-id"] == b"abc"
+    assert headers[b"retry-after"] == b"1"
+    assert headers[b"content-length"] == b"31"
     assert "storage unavailable, 1 answers taken back: the disk is full" in caplog.text
 
 

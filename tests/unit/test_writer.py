@@ -25,6 +25,11 @@ from benefits_sqlite.waiting import ProcessLock
 from contract.builders import add_user, order, stocked
 from unit.threads import A_LONG_TIME, FOR_ITS_TURN, wait_until_it_waits
 
+NO_ROOM_FOR_A_GYM = (
+    "CREATE TRIGGER full BEFORE INSERT ON order_lines WHEN new.product_id = 'gym'"
+    " BEGIN SELECT RAISE(ROLLBACK, 'no room'); END"
+)
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -103,11 +108,7 @@ class TestRounds:
     def test_a_failed_one_that_is_the_first_harms_nobody_after_it(
         self, store: SqliteStore, path: Path
     ) -> None:
-        by_hand(
-            path,
-            "CREATE TRIGGER full BEFORE INSERT ON order_lines WHEN new.product_id = 'gym'"
-            " BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
-        )
+        by_hand(path, NO_ROOM_FOR_A_GYM)
         failed, after = one_round(store, ("al", "gym"), ("jo", "netflix"))
 
         assert "no room" in str(failed.exception())
@@ -118,11 +119,7 @@ class TestRounds:
     def test_when_sqlite_gives_up_the_transaction_every_unit_in_it_is_told(
         self, store: SqliteStore, path: Path
     ) -> None:
-        by_hand(
-            path,
-            "CREATE TRIGGER full BEFORE INSERT ON order_lines WHEN new.product_id = 'gym'"
-            " BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
-        )
+        by_hand(path, NO_ROOM_FOR_A_GYM)
         told = one_round(store, ("jo", "netflix"), ("al", "gym"), ("bo", "netflix"))
 
         for one in told:
