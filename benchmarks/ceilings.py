@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -36,11 +35,6 @@ _BODY: Final = user_body(
 
 def _constant() -> Response:
     return Response(_BODY, mimetype="application/json")
-
-
-def _no_batch(*, since: float) -> AbstractContextManager[None]:
-    del since
-    return nullcontext()
 
 
 def bare() -> WSGIApplication:
@@ -79,7 +73,7 @@ def serve(kind: str, workers: int, port: int) -> None:
 
 def _begin_work(kind: str, settings: Settings, metrics_folder: Path) -> ASGIApplication:
     # This is a worker process, in which nothing is patched yet.
-    app = as_asgi({"bare": bare, "dressed": dressed}[kind](), batch=_no_batch, body_first=True)
+    app = as_asgi({"bare": bare, "dressed": dressed}[kind]())
     patch.object(server, "build_app", lambda _: app).start()
     return server._begin_work(settings, metrics_folder)  # noqa: SLF001 - there is no other way to the same server
 

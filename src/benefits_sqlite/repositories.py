@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import attrs
 
@@ -25,6 +25,10 @@ _SELECT_USER: Final = """
     ORDER BY order_number, position
     """
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
+_SELECT_HEAD: Final = """
+    SELECT version, (SELECT coalesce(max(order_number), 0) + 1 FROM orders)
+    FROM catalogue
+    """
 _SELECT_ORDERS: Final = """
     SELECT orders.order_number, user_id, placed_at, product_id, price
     FROM orders, users, order_lines AS lines
@@ -144,11 +148,40 @@ class SqliteOrderReader:
         return _orders(self._query(_SELECT_ORDERS_OF, (user_id,)))
 
 
+@attrs.define
+class Known:
+    """What the writing connection knows of the tables, so that it asks once a transaction, and not once an order.
+
+    Products are kept while the catalogue stays the same. What becomes undone makes all of it unknown.
+    """
+
+    next_order: int = 0
+    products: dict[str, Product] = attrs.field(factory=dict)
+    _catalogue: int = 0
+    _current: bool = False
+
+    def expire(self) -> None:
+        """Have it looked up again when it is wanted: others may have written."""
+        self._current = False
+
+    def current(self, query: Query) -> Self:
+        """Return itself, looked up if need be."""
+        if not self._current:
+            [[catalogue, self.next_order]] = query(_SELECT_HEAD)
+            if catalogue != self._catalogue:
+                self._catalogue, self.products = catalogue, {}
+            self._current = True
+        return self
+
+
 @attrs.frozen
 class LockedUser:
-    """A user that ``get_or_add`` returned in this unit of work, with the number that the tables know them by."""
+    """A user that ``get_or_add`` returned in this unit of work.
 
-    number: int
+    :param number: the one that the tables know them by; None while they are not in the tables.
+    """
+
+    number: int | None
     user: User
 
 
@@ -156,26 +189,59 @@ class LockedUser:
 class SqliteUserRepository(SqliteUserReader):
     """Users within a unit of work."""
 
-    _locked: dict[str, LockedUser]
+    _locked: Callable[[], dict[str, LockedUser]]
+
+    def get(self, user_id: str) -> User | None:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        locked = self._locked().get(user_id)
+        return super().get(user_id) if locked is None else locked.user
 
     def get_or_add(self, user: User) -> User:
-        """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked everything already."""
-        rows = self._query(_SELECT_USER, (user.user_id,))
-        if rows:
-            stored = LockedUser(rows[0][0], _user(user.user_id, rows))
-        else:
+        """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked everything already.
+
+        A new one is written when the unit of work ends, or with their first order, so that most are written once.
+        """
+        locked = self._locked().get(user.user_id)
+        if locked is None:
+            rows = self._query(_SELECT_USER, (user.user_id,))
+            locked = LockedUser(rows[0][0], _user(user.user_id, rows)) if rows else LockedUser(None, user)
+            self._locked()[user.user_id] = locked
+        return locked.user
+
+    def put(self, locked: LockedUser) -> LockedUser:
+        """Write a user as they are now, and return them."""
+        user, number = locked.user, locked.number
+        if number is None:
             [[number]] = self._query(
                 "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
                 (user.user_id, to_cents(user.opening_balance), to_cents(user.balance)),
             )
-            stored = LockedUser(number, user)
-        self._locked[user.user_id] = stored
-        return stored.user
+        else:
+            self._query(
+                "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(user.balance), number)
+            )
+        written = self._locked()[user.user_id] = LockedUser(number, user)
+        return written
+
+    def put_newcomers(self) -> None:
+        """Write those who are not in the tables yet."""
+        for locked in tuple(self._locked().values()):
+            if locked.number is None:
+                self.put(locked)
 
 
 @attrs.frozen
 class SqliteProductRepository(SqliteProductReader):
     """The catalogue within a unit of work."""
+
+    _look: Callable[[], Known]
+
+    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        known = self._look().products
+        wanted = tuple(product_ids)
+        known.update(super().find([product_id for product_id in wanted if product_id not in known]))
+        return {product_id: known[product_id] for product_id in wanted if product_id in known}
 
     def put(self, products: Iterable[Product]) -> None:
         """See :class:`~benefits_core.ports.ProductRepository`. Rows that stay as they are are not written."""
@@ -196,19 +262,20 @@ class SqliteProductRepository(SqliteProductReader):
                 )
         if after != before:
             self._query("UPDATE catalogue SET version = version + 1")
+            self._look().expire()
 
 
 @attrs.frozen
 class SqliteOrderRepository(SqliteOrderReader):
     """The order book within a unit of work."""
 
-    _locked: dict[str, LockedUser]
+    _locked: Callable[[], dict[str, LockedUser]]
+    _look: Callable[[], Known]
     _lose: Callable[[BenefitsError], None]
 
     def next_id(self) -> str:
         """See :class:`~benefits_core.ports.OrderRepository`."""
-        [[number]] = self._query("SELECT coalesce(max(order_number), 0) + 1 FROM orders")
-        return str(number)
+        return str(self._look().next_order)
 
     def add(self, order: Order) -> None:
         """See :class:`~benefits_core.ports.OrderRepository`."""
@@ -219,24 +286,22 @@ class SqliteOrderRepository(SqliteOrderReader):
             raise
 
     def _add(self, order: Order) -> None:
-        locked = self._locked.get(order.user_id)
+        locked = self._locked().get(order.user_id)
         if locked is None:
             raise InconsistentChangeError(f"{order.user_id!r} was not got in this unit of work")
         if order.order_id != self.next_id():
             raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
-        buyer = locked.user.after(order)
+        buyer = LockedUser(locked.number, locked.user.after(order))
+        buyer = SqliteUserRepository(self._query, self._locked).put(buyer)
         number = int(order.order_id)
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",
-            (number, locked.number, to_cents(order.total), order.placed_at.isoformat()),
+            (number, buyer.number, to_cents(order.total), order.placed_at.isoformat()),
         )
         for position, line in enumerate(order.lines):
             self._query(
                 "INSERT INTO order_lines (order_number, user_number, position, product_id, price)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (number, locked.number, position, line.product_id, to_cents(line.price)),
+                (number, buyer.number, position, line.product_id, to_cents(line.price)),
             )
-        self._query(
-            "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(buyer.balance), locked.number)
-        )
-        self._locked[order.user_id] = LockedUser(locked.number, buyer)
+        self._look().next_order += 1

@@ -10,6 +10,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import BenefitsError, InconsistentChangeError, StorageUnavailableError
 from benefits_sqlite.repositories import (
+    Known,
     LockedUser,
     SqliteOrderRepository,
     SqliteProductRepository,
@@ -27,8 +28,9 @@ def core_error(error: sqlite3.DatabaseError) -> BenefitsError:
 class SqliteUnitOfWork:
     """One transaction, seen as repositories."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, known: Known) -> None:
         self._db: Database | None = db
+        self._known = known
         self._lost: BenefitsError | None = None
         self._locked: dict[str, LockedUser] = {}
 
@@ -36,24 +38,35 @@ class SqliteUnitOfWork:
     @property
     def users(self) -> SqliteUserRepository:
         """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return SqliteUserRepository(self._query, self._locked)
+        return SqliteUserRepository(self._query, self._users)
 
     @property
     def products(self) -> SqliteProductRepository:
         """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return SqliteProductRepository(self._query)
+        return SqliteProductRepository(self._query, self._look)
 
     @property
     def orders(self) -> SqliteOrderRepository:
         """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return SqliteOrderRepository(self._query, self._locked, self._lose)
+        return SqliteOrderRepository(self._query, self._users, self._look, self._lose)
 
-    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _usable(self) -> Database:
         if self._db is None:
             raise RuntimeError("this unit of work has ended")
-        self.raise_if_lost()
+        self._raise_if_lost()
+        return self._db
+
+    def _users(self) -> dict[str, LockedUser]:
+        self._usable()
+        return self._locked
+
+    def _look(self) -> Known:
+        self._usable()
+        return self._known.current(self._query)
+
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._db.execute(sql, parameters).fetchall()
+            return self._usable().execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             # SQLite may have rolled back by itself, and would keep whatever came now at once, alone.
             lost = core_error(error)
@@ -63,8 +76,15 @@ class SqliteUnitOfWork:
     def _lose(self, error: BenefitsError) -> None:
         self._lost = error
 
-    def raise_if_lost(self) -> None:
-        """Raise the error that has lost this unit of work, if any has."""
+    def finish(self) -> None:
+        """Write what is left to write.
+
+        :raises BenefitsError: this unit of work is lost.
+        """
+        self._raise_if_lost()
+        self.users.put_newcomers()
+
+    def _raise_if_lost(self) -> None:
         if self._lost is not None:
             raise self._lost
 

@@ -18,6 +18,7 @@ from threading import get_ident
 from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.repositories import Known
 from benefits_sqlite.turns import RoundFailedError, TurnDidNotComeError, Turns
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
@@ -44,6 +45,7 @@ class Writer:
         self._deadline = 0.0  # until when it waits for other processes
         self._open = False  # whether it has a unit of work open; in a batch it has one after the other
         self._changed = False  # whether the open transaction holds anything to keep
+        self._known = Known()
         self._failure: Exception | None = None  # why SQLite has given up the round's transaction by itself
 
     @contextmanager
@@ -96,17 +98,20 @@ class Writer:
         # The first unit of a transaction, and so one that is alone in it, needs no savepoint: to undo it is to undo all,
         # and the next one begins afresh.
         first = self._join_transaction()
-        work = SqliteUnitOfWork(self._db)
+        if first:
+            self._known.expire()
+        work = SqliteUnitOfWork(self._db, self._known)
         self._open = True
         try:
             if not first:
                 self._db.execute("SAVEPOINT unit")
             yield work
-            work.raise_if_lost()
+            work.finish()
             if not first:
                 self._db.execute("RELEASE unit")
             self._changed = True
         except BaseException as error:
+            self._known = Known()
             if first:
                 self._db.rollback()
             else:
@@ -138,6 +143,7 @@ class Writer:
                 self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
         except (sqlite3.DatabaseError, StorageUnavailableError) as error:
             failure = error
+            self._known = Known()
         finally:
             self._lock.release()
         return failure

@@ -233,6 +233,24 @@ class TestUnitOfWork:
 
         assert order(store, "jo", "netflix").items == ("netflix",)
 
+    def test_prices_that_were_given_up_are_not_those_of_the_next_one(self, store: Store) -> None:
+        stocked(store)
+        with pytest.raises(DeliberateError), store.unit_of_work() as work:
+            work.products.put([attrs.evolve(NETFLIX, price=Decimal(1))])
+            assert work.products.find(["netflix"])["netflix"].price == 1
+            raise DeliberateError
+
+        assert order(store, "jo", "netflix").total == NETFLIX.price
+
+    def test_it_sees_the_price_that_it_has_changed_itself(self, store: Store) -> None:
+        stocked(store)
+        with store.unit_of_work() as work:
+            assert work.products.find(["netflix"])["netflix"] == NETFLIX
+            work.products.put([attrs.evolve(NETFLIX, price=Decimal(1))])
+            assert work.products.find(["netflix"])["netflix"].price == 1
+
+        assert order(store, "jo", "netflix").total == 1
+
     def test_get_or_add_keeps_the_user_that_is_stored(self, store: Store) -> None:
         order(stocked(store), "jo", "netflix")
         stored = store.users.get("jo")

@@ -11,18 +11,21 @@ from decimal import Decimal
 from pathlib import Path
 from threading import Event, get_ident
 
+import attrs
 import pytest
 
 from benefits_core import (
     InsufficientBalanceError,
+    OfferProducts,
     PlaceOrder,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     StorageUnavailableError,
+    User,
 )
 from benefits_sqlite import SqliteStore, audit_database
 from benefits_sqlite.waiting import ProcessLock
-from contract.builders import add_user, order, stocked
+from contract.builders import GYM, add_user, drawn_up, order, stocked
 from unit.threads import A_LONG_TIME, FOR_ITS_TURN, wait_until_it_waits
 
 NO_ROOM_FOR_A_GYM = (
@@ -210,6 +213,39 @@ class TestOtherProcesses:
         SqliteStore(path, patience=0.01).close()
 
 
+class TestTwoStores:
+    """What the writing connection knows of the tables, while others write them too."""
+
+    def test_the_next_order_is_the_next_of_all(self, store: SqliteStore, path: Path) -> None:
+        with SqliteStore(path) as other:
+            placed = [order(each, user, "gym") for each, user in [(store, "a"), (other, "b"), (store, "c")]]
+
+        assert [each.order_id for each in placed] == ["1", "2", "3"]
+
+    def test_an_order_costs_what_others_have_made_of_the_price(self, store: SqliteStore, path: Path) -> None:
+        order(store, "a", "gym")
+        with SqliteStore(path) as other:
+            OfferProducts(other)([attrs.evolve(GYM, price=Decimal(1))])
+
+        assert order(store, "b", "gym").total == 1
+
+    @pytest.mark.parametrize("fails", ["the unit of work", "the commit"])
+    def test_also_where_both_have_counted_alike(self, store: SqliteStore, path: Path, fails: str) -> None:
+        away = path.with_name("away.db")
+        with pytest.raises((LookupError, StorageUnavailableError)), store.unit_of_work() as work:
+            work.products.put([attrs.evolve(GYM, price=Decimal(2))])
+            assert work.products.find(["gym"])["gym"].price == 2
+            if fails == "the unit of work":
+                raise LookupError
+            path.rename(away)
+        if fails == "the commit":
+            away.rename(path)
+        with SqliteStore(path) as other:
+            OfferProducts(other)([attrs.evolve(GYM, price=Decimal(1))])
+
+        assert order(store, "b", "gym").total == 1
+
+
 class TestBatch:
     """Units of work of one thread, one after the other, kept together."""
 
@@ -247,6 +283,19 @@ class TestBatch:
                 raise LookupError
 
             assert len(store.orders.of_user("jo")) == 1
+
+    def test_an_order_that_is_given_up_leaves_its_number_to_the_next(self, tmp_path: Path) -> None:
+        with SqliteStore(tmp_path / "benefits.db") as store:
+            stocked(store)
+            with store.batch(since=time.monotonic()):
+                order(store, "jo", "netflix")
+                with pytest.raises(LookupError), store.unit_of_work() as work:
+                    work.users.get_or_add(User.newcomer("al"))
+                    work.orders.add(drawn_up(work.orders.next_id(), "al", GYM))
+                    raise LookupError
+                assert order(store, "ed", "gym").order_id == "2"
+
+            assert store.users.get("al") is None
 
     def test_units_of_it_do_not_stand_in_each_other(self, tmp_path: Path) -> None:
         with SqliteStore(tmp_path / "benefits.db") as store, store.batch(since=time.monotonic()):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
-from benefits_http.service.asgi import ASGIApplication, OffTheLoop, as_asgi
+from benefits_http.service.asgi import ASGIApplication, as_asgi
+from benefits_http.service.batches import in_batches
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
 from benefits_http.service.metrics import Metrics, describe_metrics
@@ -29,9 +32,8 @@ def build_app(settings: Settings) -> ASGIApplication:
     """Return the application that a worker process serves."""
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
-    use_cases = metrics.counting_orders(
-        UseCases.over(OffTheLoop(store), opening_balance=settings.opening_balance)
-    )
+    over = partial(UseCases.over, opening_balance=settings.opening_balance)
+    use_cases = metrics.counting_orders(in_batches(over, store, store.batch))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)
@@ -43,6 +45,4 @@ def build_app(settings: Settings) -> ASGIApplication:
         authenticate(api, settings.identity_header)
     metrics.expose_on(api)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    app = observed(site, metrics, log_paths=settings.log_paths)
-    # Where it matters who asks, that is settled before a body is read.
-    return as_asgi(app, batch=store.batch, body_first=settings.identity_header is None)
+    return as_asgi(observed(site, metrics, log_paths=settings.log_paths))

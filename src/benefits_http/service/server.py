@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import gc
 import multiprocessing
 import os
 import shutil
@@ -56,6 +57,9 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     Thread(target=_outlive_nobody, args=[metrics_folder], daemon=True).start()
     app = build_app(settings)
+    # What is there now stays. To look through it for garbage again and again stopped everybody for 20 to 30 ms each time.
+    gc.collect()
+    gc.freeze()
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     atexit.register(os._exit, 0)
     return app

@@ -1,0 +1,231 @@
+"""What changes something: by one thread, in batches, and told when it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from decimal import Decimal
+from threading import get_ident
+from typing import TypeVar
+
+import attrs
+import pytest
+
+from benefits_core import (
+    MemoryStore,
+    OfferProducts,
+    Order,
+    OrderRefusedError,
+    PlaceOrder,
+    Product,
+    ProductsNotFoundError,
+    StorageUnavailableError,
+    Store,
+    UseCases,
+)
+from benefits_http.service.batches import Batch, in_batches
+from benefits_http.service.suspension import Suspendable
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def _batch(*, since: float) -> Iterator[None]:
+    assert 0 <= time.monotonic() - since < 60
+    yield
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
+    return store
+
+
+def use_cases(store: Store, batch: Batch = _batch) -> UseCases:
+    return in_batches(UseCases.over, store, batch)
+
+
+def run(function: Callable[[], _Result]) -> _Result:
+    return asyncio.run(Suspendable(function)())
+
+
+async def order(use_cases: UseCases, user_id: str, *items: str) -> Order:
+    return await Suspendable(use_cases.place_order)(user_id, items)
+
+
+def test_an_order_is_placed_by_another_thread_and_returned(store: MemoryStore) -> None:
+    threads: list[int] = []
+
+    def over(store: Store) -> UseCases:
+        place_order = PlaceOrder(store)
+
+        def placing(user_id: str, items: object) -> Order:
+            threads.append(get_ident())
+            return place_order(user_id, items)  # type: ignore[arg-type] # it is passed on
+
+        return attrs.evolve(UseCases.over(store), place_order=placing)
+
+    placed = run(lambda: in_batches(over, store, _batch).place_order("jo", ["netflix"]))
+
+    assert store.orders.get(placed.order_id) == placed
+    assert get_ident() not in threads
+    assert len(threads) == 1
+
+
+def test_a_refusal_is_raised_to_who_has_ordered(store: MemoryStore) -> None:
+    with pytest.raises(ProductsNotFoundError):
+        run(lambda: use_cases(store).place_order("jo", ["yacht"]))
+
+
+def test_who_is_known_is_read_on_the_event_loop_and_who_is_not_is_created_in_a_batch(
+    store: MemoryStore,
+) -> None:
+    batches: list[float] = []
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        batches.append(since)
+        yield
+
+    cases = use_cases(store, batch)
+
+    def twice() -> None:
+        assert cases.get_user("jo").balance == 500
+        assert len(batches) == 1
+        assert cases.get_user("jo").balance == 500
+        assert len(batches) == 1
+
+    run(twice)
+    assert store.users.get("jo") is not None
+
+
+def test_what_only_reads_is_read_on_the_event_loop(store: MemoryStore) -> None:
+    cases = use_cases(store)
+
+    assert run(cases.list_products) == store.products.list_all()
+    run(cases.ping)
+
+
+def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(store: MemoryStore) -> None:
+    first_is_in, go_on = threading.Event(), threading.Event()
+    batches: list[int] = []
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        before = len(placed())
+        yield
+        batches.append(len(placed()) - before)
+        first_is_in.set()
+        assert go_on.wait(30)
+
+    def placed() -> list[str]:
+        return [name for name in map(str, range(71)) if store.orders.of_user(name)]
+
+    async def ask_for_many() -> None:
+        cases = use_cases(store, batch)
+        first = asyncio.create_task(order(cases, "0", "netflix"))
+        await asyncio.to_thread(first_is_in.wait, 30)
+        others = [asyncio.create_task(order(cases, str(n), "netflix")) for n in range(1, 71)]
+        await asyncio.sleep(0.1)
+        assert not first.done()  # nobody is told before it is kept
+        go_on.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(ask_for_many())
+    assert batches == [1, 64, 6]
+    first = [store.orders.get(number) for number in ("1", "2", "3")]
+    assert [order and order.user_id for order in first] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("the disk is full"), LookupError("a bug")])
+def test_a_batch_that_could_not_be_kept_is_told_of_by_none_and_the_next_one_is_done(
+    store: MemoryStore, error: Exception
+) -> None:
+    failing = [True]
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        yield
+        if failing:
+            failing.clear()
+            raise error
+
+    async def ask() -> None:
+        cases = use_cases(store, batch)
+        outcomes = await asyncio.gather(
+            order(cases, "a", "netflix"), order(cases, "b", "yacht"), return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} <= {type(error), ProductsNotFoundError}
+        assert str(outcomes[0]) == str(error)
+        assert (await order(cases, "c", "netflix")).items == ("netflix",)
+
+    asyncio.run(ask())
+
+
+def test_a_batch_that_could_not_begin_is_told_of_too(store: MemoryStore) -> None:
+    def batch(*, since: float) -> AbstractContextManager[None]:
+        raise StorageUnavailableError(f"closed since {since}")
+
+    with pytest.raises(StorageUnavailableError, match="closed"):
+        run(lambda: use_cases(store, batch).place_order("jo", ["netflix"]))
+
+
+def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: MemoryStore) -> None:
+    go_on = threading.Event()
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        assert go_on.wait(30)
+        yield
+        raise StorageUnavailableError("the disk is full")
+
+    async def ask() -> None:
+        cases = use_cases(store, batch)
+        orders = [asyncio.create_task(order(cases, name, "netflix")) for name in "abc"]
+        await asyncio.sleep(0.1)
+        go_on.set()
+        outcomes = await asyncio.gather(*orders, return_exceptions=True)
+        assert [str(outcome) for outcome in outcomes] == ["the disk is full"] * 3
+        assert len(set(map(id, outcomes))) == 3
+
+    asyncio.run(ask())
+
+
+def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: MemoryStore) -> None:
+    async def ask() -> tuple[Order | BaseException, Order | BaseException]:
+        cases = use_cases(store)
+        return await asyncio.gather(
+            order(cases, "a", "yacht"), order(cases, "b", "netflix"), return_exceptions=True
+        )
+
+    refused, placed = asyncio.run(ask())
+    assert isinstance(refused, OrderRefusedError)
+    assert isinstance(placed, Order)
+
+
+def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: MemoryStore) -> None:
+    go_on = threading.Event()
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        yield
+        assert go_on.wait(30)
+
+    async def leave() -> None:
+        cases = use_cases(store, batch)
+        first, gone, other = (asyncio.create_task(order(cases, name, "netflix")) for name in "abc")
+        await asyncio.sleep(0.1)
+        gone.cancel()
+        go_on.set()
+        await asyncio.wait_for(asyncio.gather(first, other), 30)
+
+    asyncio.run(leave())
+    assert store.orders.of_user("b")  # what a client has asked for is done, whether it waits or not

@@ -1,0 +1,123 @@
+"""Synchronous code that waits on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+
+import pytest
+from greenlet import getcurrent
+
+from benefits_http.service.suspension import Suspendable, wait_for
+
+
+def test_what_it_returns_is_returned() -> None:
+    assert asyncio.run(Suspendable(divmod)(7, 2)) == (3, 1)
+
+
+def test_others_go_on_while_it_waits() -> None:
+    said: list[str] = []
+
+    def speak(name: str) -> None:
+        said.append(name)
+        wait_for(asyncio.sleep(0))
+        said.append(name)
+
+    async def both() -> None:
+        suspendable = Suspendable(speak)
+        await asyncio.gather(suspendable("a"), suspendable("b"))
+
+    asyncio.run(both())
+    assert said == ["a", "b", "a", "b"]
+
+
+def test_it_is_told_what_came_of_what_it_waited_for() -> None:
+    async def answer() -> int:
+        return 42
+
+    assert asyncio.run(Suspendable(lambda: wait_for(answer()))()) == 42
+
+
+def test_an_error_of_what_it_waits_for_is_raised_there() -> None:
+    async def fail() -> None:
+        raise LookupError("gone")
+
+    def look() -> str:
+        try:
+            wait_for(fail())
+        except LookupError as error:
+            return f"caught: {error}"
+        return "nothing"
+
+    assert asyncio.run(Suspendable(look)()) == "caught: gone"
+
+
+def test_its_own_error_is_raised_and_its_stack_used_again() -> None:
+    async def twice() -> None:
+        suspendable = Suspendable(int)
+        with pytest.raises(ValueError, match="no number"):
+            await suspendable("no number")
+        assert await suspendable("7") == 7
+
+    asyncio.run(twice())
+
+
+def test_who_is_cancelled_meanwhile_leaves_by_the_same_way() -> None:
+    left: list[str] = []
+
+    def work() -> None:
+        try:
+            wait_for(asyncio.sleep(60))
+        finally:
+            left.append("orderly")
+
+    async def cancel() -> None:
+        task = asyncio.create_task(Suspendable(work)())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    assert left == ["orderly"]
+
+
+def test_each_has_context_variables_of_its_own_as_flask_needs_them() -> None:
+    name: ContextVar[str] = ContextVar("name")
+
+    def remember(mine: str) -> str:
+        name.set(mine)
+        wait_for(asyncio.sleep(0))
+        return name.get()
+
+    async def both() -> tuple[str, str]:
+        suspendable = Suspendable(remember)
+        return await asyncio.gather(suspendable("a"), suspendable("b"))
+
+    assert tuple(asyncio.run(both())) == ("a", "b")
+
+
+def test_stacks_are_used_again_but_not_all_that_there_ever_were_are_kept() -> None:
+    def which(*, wait: bool) -> object:
+        if wait:
+            wait_for(asyncio.sleep(0))
+        return getcurrent()
+
+    async def storm() -> None:
+        suspendable = Suspendable(which)
+        at_once = await asyncio.gather(*(suspendable(wait=True) for _ in range(100)))
+        assert len(set(at_once)) == 100
+        assert await suspendable(wait=False) is await suspendable(wait=False)
+        again = await asyncio.gather(*(suspendable(wait=True) for _ in range(100)))
+        assert len(set(again) & set(at_once)) == 64
+
+    asyncio.run(storm())
+
+
+def test_it_waits_only_where_something_can_go_on_meanwhile() -> None:
+    async def answer() -> None: ...
+
+    waiting = answer()
+    with pytest.raises(RuntimeError, match="Suspendable"):
+        wait_for(waiting)
+    waiting.close()
