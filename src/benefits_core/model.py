@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import attrs
 
@@ -30,8 +30,6 @@ from benefits_core.values import (
     text,
     utc,
 )
-
-_Value = TypeVar("_Value")
 
 OPENING_BALANCE: Final = Decimal(500)
 """What a new user may spend, unless the employer decides otherwise."""
@@ -75,14 +73,6 @@ def _lines(values: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
     if not lines or len({line.product_id for line in lines}) < len(lines):
         raise InvalidValueError("lines", lines, "one line or more, each of another product")
     return lines
-
-
-def _unchecked(kind: type[_Value], **fields: Any) -> _Value:  # noqa: ANN401 - of as many types as there are fields
-    """Return a value whose fields come from valid ones: to check them all over again would be half the cost of an order."""
-    value = object.__new__(kind)
-    for name, content in fields.items():
-        object.__setattr__(value, name, content)
-    return value
 
 
 @attrs.frozen
@@ -162,6 +152,22 @@ class User:
         """Return a user who has bought nothing yet."""
         return cls(user_id, opening_balance, opening_balance)
 
+    @classmethod
+    def restored(
+        cls, user_id: str, opening_balance: Decimal, balance: Decimal, product_ids: tuple[str, ...]
+    ) -> User:
+        """Return a user made of values that were those of a valid one, as a store has kept them, unchecked.
+
+        To check them again would take longer than a store takes to find them.
+        """
+        user = object.__new__(cls)
+        fill = object.__setattr__
+        fill(user, "user_id", user_id)
+        fill(user, "opening_balance", opening_balance)
+        fill(user, "balance", balance)
+        fill(user, "product_ids", product_ids)
+        return user
+
     def buy(self, products: Sequence[Product], *, order_id: str, placed_at: datetime) -> tuple[User, Order]:
         """Buy products: nothing twice, and nothing beyond the balance; costing exactly the balance is fine.
 
@@ -192,13 +198,7 @@ class User:
             raise InconsistentChangeError(f"{self.user_id!r} can't have paid {order.total} of {self.balance}")
         if not set(items).isdisjoint(self.product_ids):
             raise InconsistentChangeError(f"{self.user_id!r} can't have bought some of {items!r} twice")
-        return _unchecked(
-            User,
-            user_id=self.user_id,
-            opening_balance=self.opening_balance,
-            balance=left,
-            product_ids=self.product_ids + items,
-        )
+        return User.restored(self.user_id, self.opening_balance, left, self.product_ids + items)
 
 
 def basket(items: Iterable[str], on_offer: Mapping[str, Product]) -> tuple[Product, ...]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Final, cast
 
 from flask import Flask, Request, Response, request
+from flask.sessions import NullSession, SessionInterface
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
@@ -34,13 +35,25 @@ def require_origin(text: str) -> str:
 _NOWHERE = "/\0"
 
 
-class _Response(Response):
-    # What has no body, such as the answer to OPTIONS, has no type either; Flask would call it HTML.
-    default_mimetype = None
+class _NoSessions(SessionInterface):
+    """There are no sessions here; Flask would make an empty one for every request."""
+
+    _none: Final = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """Return none."""
+        del app, request
+        return self._none
 
 
 class _Application(Flask):
-    response_class = _Response
+    session_interface = _NoSessions()
+
+    def make_default_options_response(self) -> Response:
+        """Return the answer to OPTIONS. It has no body, and so no type either; Flask would call it HTML."""
+        response = super().make_default_options_response()
+        del response.headers["Content-Type"]
+        return response
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Return what routes a request. No rule here looks at the host, and Flask would take it apart every time."""

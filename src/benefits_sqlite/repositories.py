@@ -25,6 +25,7 @@ _SELECT_USER: Final = """
     ORDER BY order_number, position
     """
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
+CATALOGUE_VERSION: Final = "SELECT version FROM catalogue"
 _SELECT_HEAD: Final = """
     SELECT version, (SELECT coalesce(max(order_number), 0) + 1 FROM orders)
     FROM catalogue
@@ -53,7 +54,7 @@ class Query(Protocol):
 def _user(user_id: str, rows: list[tuple[Any, ...]]) -> User:
     _, opening_balance, balance, _ = rows[0]
     owned = tuple(product_id for _, _, _, product_id in rows if product_id is not None)
-    return User(user_id, from_cents(opening_balance), from_cents(balance), owned)
+    return User.restored(user_id, from_cents(opening_balance), from_cents(balance), owned)
 
 
 def _product(row: tuple[Any, ...]) -> Product:
@@ -107,27 +108,41 @@ class SqliteProductReader:
         return {product.product_id: product for product in map(_product, rows)}
 
 
-class SqliteCatalogueReader:
-    """The catalogue, read again only when it has changed: it is asked for all the time, and hardly ever changes."""
+class LastCatalogue:
+    """The catalogue as it was read last: it is asked for all the time, and hardly ever changes."""
 
-    def __init__(self, query: Query) -> None:
-        self._query = query
-        self._products = SqliteProductReader(query)
-        self._known: tuple[int, tuple[Product, ...]] = (0, ())
+    def __init__(self) -> None:
+        self._last: tuple[int, tuple[Product, ...]] = (0, ())
+
+    def at(self, version: int, query: Query) -> tuple[Product, ...]:
+        """Return all products of a version, which is the one that is queried. While it is the same, so is the tuple.
+
+        It may be queried later than the version was: what is read then may be newer, and is read once more when its own version
+        is asked for, but never taken for newer than it is.
+        """
+        last, products = self._last
+        if version != last:
+            products = SqliteProductReader(query).list_all()
+            self._last = version, products
+        return products
+
+
+@attrs.frozen
+class SqliteCatalogueReader(SqliteProductReader):
+    """The catalogue, read again only when it has changed.
+
+    :param version: the one that is queried, if that is known and stays.
+    """
+
+    _last: LastCatalogue
+    _version: int | None = None
 
     def list_all(self) -> tuple[Product, ...]:
         """See :class:`~benefits_core.ports.ProductReader`. While nothing changes, it is the same tuple."""
-        # The version first: what is read after it may be newer, and is then read once more, but never taken for newer.
-        [[version]] = self._query("SELECT version FROM catalogue")
-        known, products = self._known
-        if version != known:
-            products = self._products.list_all()
-            self._known = version, products
-        return products
-
-    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
-        return self._products.find(product_ids)
+        version = self._version
+        if version is None:
+            [[version]] = self._query(CATALOGUE_VERSION)
+        return self._last.at(version, self._query)
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
 from pathlib import Path
@@ -19,11 +19,46 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect
-from benefits_sqlite.repositories import SqliteCatalogueReader, SqliteOrderReader, SqliteUserReader
+from benefits_sqlite.repositories import (
+    CATALOGUE_VERSION,
+    LastCatalogue,
+    SqliteCatalogueReader,
+    SqliteOrderReader,
+    SqliteUserReader,
+)
 from benefits_sqlite.schema import migrations
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 from benefits_sqlite.writer import Writer
+
+
+class SqliteSnapshot:
+    """The store as it stood at one moment; :meth:`SqliteStore.snapshot` makes it."""
+
+    def __init__(
+        self, db: Database, last: LastCatalogue, version: int, give_back: Callable[[Database], None]
+    ) -> None:
+        self._db = db
+        self._give_back = give_back
+        self._failed = False
+        self.users = SqliteUserReader(self._query)
+        self.products = SqliteCatalogueReader(self._query, last, version)
+        self.orders = SqliteOrderReader(self._query)
+
+    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._failed = True
+            raise core_error(error) from error
+
+    def close(self) -> None:
+        """Let the moment go."""
+        if self._failed:
+            self._db.close()
+        else:
+            self._db.rollback()
+            self._give_back(self._db)
 
 
 class SqliteStore:
@@ -46,7 +81,8 @@ class SqliteStore:
         self._idle_readers: deque[Database] = deque()
         self._closed = False
         self.users = SqliteUserReader(self._read)
-        self.products = SqliteCatalogueReader(self._read)
+        self._last_catalogue = LastCatalogue()
+        self.products = SqliteCatalogueReader(self._read, self._last_catalogue)
         self.orders = SqliteOrderReader(self._read)
         if file is not None:
             self.identity = file
@@ -144,6 +180,27 @@ class SqliteStore:
         except IndexError:
             self._verify()
             return self._connect()
+
+    def snapshot(self) -> SqliteSnapshot:
+        """Return the store as it stands now, to be read by one thread and then closed.
+
+        It spares whoever reads more than one thing a look at the file for each.
+
+        :raises StorageUnavailableError: the store can't be read now.
+        """
+        self._require_open()
+        try:
+            db = self._idle_reader()
+            try:
+                db.execute("BEGIN")
+                [[version]] = db.execute(CATALOGUE_VERSION).fetchall()  # this is the moment
+                self._verify()
+            except BaseException:
+                db.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            raise core_error(error) from error
+        return SqliteSnapshot(db, self._last_catalogue, version, self._idle_readers.append)
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`. Units that waited together are kept together, by one commit."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,7 @@ def written(capfd: pytest.CaptureFixture[str]) -> list[Any]:
 
 
 def test_a_request_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    logs.log_request(LINE)
+    logs.log_requests([LINE])
 
     [line] = written(capfd)
     assert line.pop("time").endswith("Z")
@@ -36,10 +38,29 @@ def test_a_request_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     }
 
 
+def test_many_are_written_in_parts_that_a_pipe_takes_whole(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    parts: list[int] = []
+    write = os.write
+
+    def writing(file: int, part: bytes) -> int:
+        parts.append(len(part))
+        assert part.endswith(b"\n")
+        return write(file, part)
+
+    monkeypatch.setattr(os, "write", writing)
+    logs.log_requests([LINE] * 100)
+
+    assert len(written(capfd)) == 100
+    assert max(parts) <= select.PIPE_BUF
+    assert len(parts) < 10
+
+
 def test_a_log_on_a_full_disk_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stderr", full)
-        logs.log_request(LINE)
+        logs.log_requests([LINE])
 
 
 def logged_by(program: str) -> Any:

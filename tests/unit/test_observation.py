@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import select
-from collections.abc import Callable
-from typing import Any
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from prometheus_client import Histogram
-from werkzeug.test import Client, create_environ, run_wsgi_app
+from werkzeug.test import Client, TestResponse, create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases, User
 from benefits_http import create_app
@@ -21,6 +24,27 @@ from contract.builders import stocked
 Lines = Callable[[], list[dict[str, Any]]]
 
 
+_Result = TypeVar("_Result")
+
+
+def on_loop(function: Callable[[], _Result]) -> _Result:
+    """Call a function on an event loop, and let that come to an end of what it has to do."""
+
+    async def call() -> _Result:
+        result = function()
+        await asyncio.sleep(0)
+        return result
+
+    return asyncio.run(call())
+
+
+class OnLoop(Client):
+    """A client that asks there."""
+
+    def open(self, *request: Any, **options: Any) -> TestResponse:
+        return on_loop(lambda: super(OnLoop, self).open(*request, **options))
+
+
 def client(
     metrics: Metrics | None = None, *, log_paths: bool = False, use_cases: UseCases | None = None
 ) -> Client:
@@ -28,7 +52,7 @@ def client(
     counters = metrics or Metrics()
     app = create_app(use_cases or counters.counting_orders(UseCases.over(stocked(MemoryStore()))))
     counters.expose_on(app)
-    return Client(observed(app, counters, log_paths=log_paths))
+    return OnLoop(observed(app, counters, log_paths=log_paths))
 
 
 @pytest.fixture
@@ -61,10 +85,16 @@ def test_one_that_is_not_is_replaced(lines: Lines, request_id: str) -> None:
     assert len(line["request_id"]) == 32
 
 
-def test_what_is_logged_while_an_answer_is_sent_has_its_id_too() -> None:
-    client().get("/products", headers={"X-Request-ID": "sent"})
+def test_what_is_logged_while_the_body_is_made_has_its_id_too() -> None:
+    def app(_: object, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        return (str(logs.request_id.get()).encode() for _ in range(1))
 
-    assert logs.request_id.get() == "sent"
+    observing = observed(app, Metrics(), log_paths=False)
+    environ = create_environ("/", headers={"X-Request-ID": "sent"})
+    body, _, _ = on_loop(lambda: run_wsgi_app(observing, environ, buffered=True))
+
+    assert b"".join(body) == b"sent"
 
 
 def test_every_request_has_an_id_of_its_own() -> None:
@@ -137,7 +167,7 @@ def test_an_application_that_breaks_altogether_is_logged_as_an_error_and_not_sho
     def broken(*_: object) -> Any:
         raise LookupError("secret")
 
-    asking = Client(observed(broken, Metrics(), log_paths=False))
+    asking = OnLoop(observed(broken, Metrics(), log_paths=False))
     response = asking.get("/", headers={"X-Request-ID": "abc"})
 
     assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
@@ -167,10 +197,36 @@ def test_what_is_no_route_of_the_api_is_the_frontends(lines: Lines) -> None:
         start_response("200 OK", [])
         return [b""]
 
-    run_wsgi_app(observed(file, Metrics(), log_paths=False), create_environ("/main.js"))
+    app = observed(file, Metrics(), log_paths=False)
+    on_loop(lambda: run_wsgi_app(app, create_environ("/main.js")))
 
     [line] = lines()
     assert line["route"] == "(frontend)"
+
+
+def test_what_the_loop_has_not_come_to_when_it_ends_is_told_nevertheless(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    program = (
+        "import asyncio\n"
+        "from werkzeug.test import create_environ, run_wsgi_app\n"
+        "from benefits_http.service.metrics import Metrics\n"
+        "from benefits_http.service.observation import observed\n"
+        "def app(_, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return []\n"
+        "async def ask():\n"
+        "    run_wsgi_app(observed(app, Metrics(), log_paths=False), create_environ('/'))\n"
+        "    asyncio.get_running_loop().stop()\n"
+        "try:\n"
+        "    asyncio.run(ask())\n"
+        "except RuntimeError:\n"
+        "    pass\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+    [line] = capfd.readouterr().err.splitlines()
+    assert json.loads(line)["status"] == 200
 
 
 def _fail(*_: object) -> None:
@@ -212,7 +268,7 @@ class TestMetrics:
         monkeypatch.setattr(Histogram, "observe", _fail)
 
         assert asking.get("/products").status_code == 200
-        assert caplog.messages == ["a request could not be counted"]
+        assert caplog.messages == ["requests could not be counted"]
 
     def test_orders_are_counted_by_what_became_of_them(self) -> None:
         asking = client()

@@ -142,6 +142,79 @@ class TestPatience:
         SqliteStore(path, patience=0.05).close()
 
 
+class TestSnapshot:
+    """One look at the file, for whoever reads more than one thing."""
+
+    @pytest.fixture
+    def store(self, path: Path) -> Iterator[SqliteStore]:
+        with SqliteStore(path) as store:
+            OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
+            yield store
+
+    def test_it_stays_as_it_was(self, store: SqliteStore) -> None:
+        order = PlaceOrder(store)("jo", ["netflix"])
+        snapshot = store.snapshot()
+        PlaceOrder(store)("al", ["netflix"])
+        OfferProducts(store)([Product("gym", "Gym", Decimal(400))])
+
+        assert snapshot.users.get("jo") == store.users.get("jo")
+        assert snapshot.users.get("al") is None
+        assert "gym" not in [product.product_id for product in snapshot.products.list_all()]
+        assert snapshot.orders.get(order.order_id) == order
+        snapshot.close()
+        assert store.products.list_all()[0].product_id == "gym"
+
+    def test_the_catalogue_is_the_same_as_long_as_it_does_not_change(self, store: SqliteStore) -> None:
+        first = store.snapshot()
+        products = first.products.list_all()
+        first.close()
+        PlaceOrder(store)("jo", ["netflix"])
+        second = store.snapshot()
+
+        assert second.products.list_all() is products is store.products.list_all()
+        second.close()
+
+    def test_its_connection_is_used_again(self, store: SqliteStore) -> None:
+        store.snapshot().close()
+        before = open_files()
+        for _ in range(10):
+            store.snapshot().close()
+
+        assert open_files() == before
+
+    def test_there_is_none_of_another_file(self, store: SqliteStore, path: Path) -> None:
+        store.snapshot().close()
+        path.rename(path.with_name("away.db"))
+
+        with pytest.raises(StorageUnavailableError, match="not the file that was opened"):
+            store.snapshot()
+
+    def test_there_is_none_of_a_file_that_is_no_database_any_more(self, store: SqliteStore) -> None:
+        with Path(store.path).open("r+b") as file:
+            file.write(b"no database" * 1000)
+
+        with pytest.raises(StorageUnavailableError):
+            store.snapshot()
+
+    def test_there_is_none_of_a_closed_store(self, store: SqliteStore) -> None:
+        store.close()
+
+        with pytest.raises(RuntimeError, match="closed"):
+            store.snapshot()
+
+    def test_a_reading_that_fails_makes_the_store_unavailable_and_the_connection_is_closed(
+        self, store: SqliteStore, by_hand: sqlite3.Connection
+    ) -> None:
+        by_hand.execute("DROP TABLE order_lines")
+        snapshot = store.snapshot()
+        before = open_files()
+        with pytest.raises(StorageUnavailableError):
+            snapshot.users.get("jo")
+        snapshot.close()
+
+        assert open_files() < before
+
+
 class TestBrokenStatements:
     """A statement that fails half-way through a unit of work loses all of it."""
 

@@ -8,7 +8,7 @@ from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
 from benefits_http.service.asgi import ASGIApplication, as_asgi
-from benefits_http.service.batches import in_batches
+from benefits_http.service.event_loop import on_event_loop
 from benefits_http.service.frontend import with_frontend
 from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
 from benefits_http.service.metrics import Metrics, describe_metrics
@@ -33,7 +33,7 @@ def build_app(settings: Settings) -> ASGIApplication:
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
     over = partial(UseCases.over, opening_balance=settings.opening_balance)
-    use_cases = metrics.counting_orders(in_batches(over, store, store.batch))
+    use_cases = metrics.counting_orders(on_event_loop(over, store))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)

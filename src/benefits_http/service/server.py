@@ -56,12 +56,13 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     Thread(target=_outlive_nobody, args=[metrics_folder], daemon=True).start()
+    # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
+    # What is registered first is done last.
+    atexit.register(os._exit, 0)
     app = build_app(settings)
-    # What is there now stays. To look through it for garbage again and again stopped everybody for 20 to 30 ms each time.
+    # What is there now stays. To look through it for garbage, again and again, stopped everybody for 20 to 30 ms each time.
     gc.collect()
     gc.freeze()
-    # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
-    atexit.register(os._exit, 0)
     return app
 
 

@@ -1,4 +1,4 @@
-"""What changes something: by one thread, in batches, and told when it is kept."""
+"""Use cases on an event loop: reading there, with one look for all; changing in batches, told when they are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
+from pathlib import Path
 from threading import get_ident
 from typing import TypeVar
 
@@ -26,8 +27,9 @@ from benefits_core import (
     Store,
     UseCases,
 )
-from benefits_http.service.batches import Batch, in_batches
+from benefits_http.service.event_loop import on_event_loop
 from benefits_http.service.suspension import Suspendable
+from benefits_sqlite import SqliteStore
 
 _Result = TypeVar("_Result")
 
@@ -38,15 +40,43 @@ def _batch(*, since: float) -> Iterator[None]:
     yield
 
 
+class View:
+    """A look at a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.users, self.products, self.orders = store.users, store.products, store.orders
+        self.closed = False
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class BatchingMemoryStore(MemoryStore):
+    """A store in memory that remembers how it was looked at, and whose batches are what a test makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[View] = []
+        self.batch: Callable[..., AbstractContextManager[None]] = _batch
+
+    def snapshot(self) -> View:
+        self.views.append(View(self))
+        return self.views[-1]
+
+
 @pytest.fixture
-def store() -> MemoryStore:
-    store = MemoryStore()
+def store() -> BatchingMemoryStore:
+    store = BatchingMemoryStore()
     OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
     return store
 
 
-def use_cases(store: Store, batch: Batch = _batch) -> UseCases:
-    return in_batches(UseCases.over, store, batch)
+def use_cases(
+    store: BatchingMemoryStore, batch: Callable[..., AbstractContextManager[None]] = _batch
+) -> UseCases:
+    store.batch = batch
+    return on_event_loop(UseCases.over, store)
 
 
 def run(function: Callable[[], _Result]) -> _Result:
@@ -57,7 +87,7 @@ async def order(use_cases: UseCases, user_id: str, *items: str) -> Order:
     return await Suspendable(use_cases.place_order)(user_id, items)
 
 
-def test_an_order_is_placed_by_another_thread_and_returned(store: MemoryStore) -> None:
+def test_an_order_is_placed_by_another_thread_and_returned(store: BatchingMemoryStore) -> None:
     threads: list[int] = []
 
     def over(store: Store) -> UseCases:
@@ -69,20 +99,20 @@ def test_an_order_is_placed_by_another_thread_and_returned(store: MemoryStore) -
 
         return attrs.evolve(UseCases.over(store), place_order=placing)
 
-    placed = run(lambda: in_batches(over, store, _batch).place_order("jo", ["netflix"]))
+    placed = run(lambda: on_event_loop(over, store).place_order("jo", ["netflix"]))
 
     assert store.orders.get(placed.order_id) == placed
     assert get_ident() not in threads
     assert len(threads) == 1
 
 
-def test_a_refusal_is_raised_to_who_has_ordered(store: MemoryStore) -> None:
+def test_a_refusal_is_raised_to_who_has_ordered(store: BatchingMemoryStore) -> None:
     with pytest.raises(ProductsNotFoundError):
         run(lambda: use_cases(store).place_order("jo", ["yacht"]))
 
 
 def test_who_is_known_is_read_on_the_event_loop_and_who_is_not_is_created_in_a_batch(
-    store: MemoryStore,
+    store: BatchingMemoryStore,
 ) -> None:
     batches: list[float] = []
 
@@ -103,14 +133,87 @@ def test_who_is_known_is_read_on_the_event_loop_and_who_is_not_is_created_in_a_b
     assert store.users.get("jo") is not None
 
 
-def test_what_only_reads_is_read_on_the_event_loop(store: MemoryStore) -> None:
+def test_what_only_reads_is_read_on_the_event_loop(store: BatchingMemoryStore) -> None:
     cases = use_cases(store)
 
     assert run(cases.list_products) == store.products.list_all()
     run(cases.ping)
 
 
-def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(store: MemoryStore) -> None:
+def test_a_use_case_may_read_orders_there(store: BatchingMemoryStore) -> None:
+    placed = PlaceOrder(store)("jo", ["netflix"])
+    found: list[Order | None] = []
+
+    def over(store: Store) -> UseCases:
+        return attrs.evolve(
+            UseCases.over(store), ping=lambda: found.append(store.orders.get(placed.order_id))
+        )
+
+    run(on_event_loop(over, store).ping)
+
+    assert found == [placed]
+
+
+def test_all_that_is_read_in_a_turn_of_the_loop_takes_one_look_which_ends_with_it(
+    store: BatchingMemoryStore,
+) -> None:
+    PlaceOrder(store)("jo", ["netflix"])
+
+    async def read() -> None:
+        cases = use_cases(store)
+        listing, reading = Suspendable(cases.list_products), Suspendable(cases.get_user)
+        _, _, jo = await asyncio.gather(listing(), listing(), reading("jo"))
+        assert jo.product_ids == ("netflix",)
+        await asyncio.sleep(0)
+        assert [view.closed for view in store.views] == [True]
+        await listing()
+        assert [view.closed for view in store.views] == [True, False]
+        await asyncio.sleep(0)
+        assert [view.closed for view in store.views] == [True, True]
+
+    asyncio.run(read())
+
+
+def test_who_asks_after_something_was_kept_is_told_of_it(tmp_path: Path) -> None:
+    """Also where somebody has looked in the same turn, but before."""
+    with SqliteStore(tmp_path / "benefits.db") as store:
+        OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
+
+        async def read() -> None:
+            reading = Suspendable(on_event_loop(UseCases.over, store).get_user)
+            await reading("jo")
+            before = await reading("jo")
+            placed = PlaceOrder(store)("jo", ["netflix"])
+            after = asyncio.create_task(reading("jo"))  # this is how a server begins with a request
+            assert before.product_ids == ()
+            assert (await after).product_ids == placed.items
+
+        asyncio.run(read())
+
+
+def test_a_store_that_can_not_be_read_is_looked_at_again_by_the_next(store: BatchingMemoryStore) -> None:
+    failing = [True]
+
+    def snapshot() -> View:
+        if failing:
+            failing.clear()
+            raise StorageUnavailableError("gone")
+        return View(store)
+
+    store.snapshot = snapshot  # type: ignore[method-assign] # it fails once
+    cases = use_cases(store)
+
+    def twice() -> None:
+        with pytest.raises(StorageUnavailableError):
+            cases.list_products()
+        assert len(cases.list_products()) == 1
+
+    run(twice)
+
+
+def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(
+    store: BatchingMemoryStore,
+) -> None:
     first_is_in, go_on = threading.Event(), threading.Event()
     batches: list[int] = []
 
@@ -144,7 +247,7 @@ def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(store
 
 @pytest.mark.parametrize("error", [StorageUnavailableError("the disk is full"), LookupError("a bug")])
 def test_a_batch_that_could_not_be_kept_is_told_of_by_none_and_the_next_one_is_done(
-    store: MemoryStore, error: Exception
+    store: BatchingMemoryStore, error: Exception
 ) -> None:
     failing = [True]
 
@@ -168,7 +271,7 @@ def test_a_batch_that_could_not_be_kept_is_told_of_by_none_and_the_next_one_is_d
     asyncio.run(ask())
 
 
-def test_a_batch_that_could_not_begin_is_told_of_too(store: MemoryStore) -> None:
+def test_a_batch_that_could_not_begin_is_told_of_too(store: BatchingMemoryStore) -> None:
     def batch(*, since: float) -> AbstractContextManager[None]:
         raise StorageUnavailableError(f"closed since {since}")
 
@@ -176,7 +279,7 @@ def test_a_batch_that_could_not_begin_is_told_of_too(store: MemoryStore) -> None
         run(lambda: use_cases(store, batch).place_order("jo", ["netflix"]))
 
 
-def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: MemoryStore) -> None:
+def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: BatchingMemoryStore) -> None:
     go_on = threading.Event()
 
     @contextmanager
@@ -198,7 +301,7 @@ def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: MemoryStore)
     asyncio.run(ask())
 
 
-def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: MemoryStore) -> None:
+def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: BatchingMemoryStore) -> None:
     async def ask() -> tuple[Order | BaseException, Order | BaseException]:
         cases = use_cases(store)
         return await asyncio.gather(
@@ -210,7 +313,7 @@ def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: Memory
     assert isinstance(placed, Order)
 
 
-def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: MemoryStore) -> None:
+def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: BatchingMemoryStore) -> None:
     go_on = threading.Event()
 
     @contextmanager
