@@ -27,7 +27,9 @@ _SELECT_USER: Final = """
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
 CATALOGUE_VERSION: Final = "SELECT version FROM catalogue"
 _SELECT_HEAD: Final = """
-    SELECT version, (SELECT coalesce(max(order_number), 0) + 1 FROM orders)
+    SELECT version,
+        (SELECT coalesce(max(user_number), 0) + 1 FROM users),
+        (SELECT coalesce(max(order_number), 0) + 1 FROM orders)
     FROM catalogue
     """
 _SELECT_ORDERS: Final = """
@@ -170,6 +172,7 @@ class Known:
     Products are kept while the catalogue stays the same. What becomes undone makes all of it unknown.
     """
 
+    next_user: int = 0
     next_order: int = 0
     products: dict[str, Product] = attrs.field(factory=dict)
     _catalogue: int = 0
@@ -182,7 +185,7 @@ class Known:
     def current(self, query: Query) -> Self:
         """Return itself, looked up if need be."""
         if not self._current:
-            [[catalogue, self.next_order]] = query(_SELECT_HEAD)
+            [[catalogue, self.next_user, self.next_order]] = query(_SELECT_HEAD)
             if catalogue != self._catalogue:
                 self._catalogue, self.products = catalogue, {}
             self._current = True
@@ -205,6 +208,7 @@ class SqliteUserRepository(SqliteUserReader):
     """Users within a unit of work."""
 
     _locked: Callable[[], dict[str, LockedUser]]
+    _look: Callable[[], Known]
 
     def get(self, user_id: str) -> User | None:
         """See :class:`~benefits_core.ports.UserReader`."""
@@ -227,10 +231,13 @@ class SqliteUserRepository(SqliteUserReader):
         """Write a user as they are now, and return them."""
         user, number = locked.user, locked.number
         if number is None:
-            [[number]] = self._query(
-                "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
-                (user.user_id, to_cents(user.opening_balance), to_cents(user.balance)),
+            known = self._look()
+            number = known.next_user
+            self._query(
+                "INSERT INTO users (user_number, user_id, opening_balance, balance) VALUES (?, ?, ?, ?)",
+                (number, user.user_id, to_cents(user.opening_balance), to_cents(user.balance)),
             )
+            known.next_user += 1
         else:
             self._query(
                 "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(user.balance), number)
@@ -307,7 +314,7 @@ class SqliteOrderRepository(SqliteOrderReader):
         if order.order_id != self.next_id():
             raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
         buyer = LockedUser(locked.number, locked.user.after(order))
-        buyer = SqliteUserRepository(self._query, self._locked).put(buyer)
+        buyer = SqliteUserRepository(self._query, self._locked, self._look).put(buyer)
         number = int(order.order_id)
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",

@@ -38,7 +38,7 @@ class SqliteUnitOfWork:
     @property
     def users(self) -> SqliteUserRepository:
         """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return SqliteUserRepository(self._query, self._users)
+        return SqliteUserRepository(self._query, self._users, self._look)
 
     @property
     def products(self) -> SqliteProductRepository:

@@ -52,11 +52,10 @@ class Writer:
     def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`."""
         if self._holder != get_ident():
-            with self._turn(time.monotonic() + self._patience), self._unit() as work:
-                yield work
+            with self._turn(time.monotonic() + self._patience):
+                yield from self._unit()
         elif not self._open:  # it is in a batch
-            with self._unit() as work:
-                yield work
+            yield from self._unit()
         else:
             raise RuntimeError("this thread has a unit of work open already")
 
@@ -93,7 +92,6 @@ class Writer:
             raise core_error(error) from error
         raise StorageUnavailableError(f"another process has been writing for {self._patience} s")
 
-    @contextmanager
     def _unit(self) -> Iterator[SqliteUnitOfWork]:
         # The first unit of a transaction, and so one that is alone in it, needs no savepoint: to undo it is to undo all,
         # and the next one begins afresh.
