@@ -78,7 +78,7 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @get("/users")
     @get("/users/<benefits_user:user_id>")
     def user(user_id: str = "") -> Response:
-        _refuse_undecodable_path()
+        _refuse_undecodable_path(user_id)
         return _json(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)
 
     catalogue = _Catalogue()
@@ -164,18 +164,23 @@ def _add_converter(state: BlueprintSetupState) -> None:
 class _JsonResponse(Response):
     """An answer that is complete as it is made.
 
-    Werkzeug would copy the headers of it once more, look for locations to correct in them, and count the body, in as much time as
-    it takes to find a user.
+    Werkzeug would copy its headers once more, look for locations to correct in them, and count the body, in as much time as it
+    takes to find a user.
     """
 
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        complete = {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}
+        super().__init__((body,), status, Headers(complete))
+        self._made_as = self.status_code
+
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
-        del environ
-        return self.headers
+        if self.status_code == self._made_as and "Content-Length" in self.headers:
+            return self.headers
+        return super().get_wsgi_headers(environ)  # the application around has made something else of it
 
 
 def _json(body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
-    complete = {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}
-    return _JsonResponse((body,), status, Headers(complete))
+    return _JsonResponse(body, status, headers)
 
 
 def error_response(answer: Answer, detail: str | None = None) -> Response:
@@ -208,19 +213,18 @@ def _refused_request(error: RefusedRequestError) -> Response:
     return error_response(error.answer, error.detail)
 
 
-def _refuse_undecodable_path() -> None:
-    # WSGI hands the path's bytes over as if they were Latin-1; Flask has put U+FFFD where they are not UTF-8.
-    path = request.environ["PATH_INFO"].encode("latin-1")
-    try:
-        path.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidUserIdError("user_id", path, "UTF-8") from error
+def _refuse_undecodable_path(user_id: str) -> None:
+    # Flask has put U+FFFD where the path is not UTF-8; but a name may also hold that.
+    if "\N{REPLACEMENT CHARACTER}" in user_id:
+        path = request.environ["PATH_INFO"].encode("latin-1")  # which is how WSGI hands the path's bytes over
+        try:
+            path.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidUserIdError("user_id", path, "UTF-8") from error
 
 
 def _json_request_body() -> bytes:
-    environ = request.environ
-    length = environ.get("CONTENT_LENGTH", "")
-    if length.isdecimal() and int(length) > wire.MAX_BODY_BYTES:
+    if (request.content_length or 0) > wire.MAX_BODY_BYTES:
         raise _too_large()
     # Not by Flask's own limit: it cuts a chunked body there instead of refusing it.
     body, stream = b"", request.stream
@@ -228,7 +232,7 @@ def _json_request_body() -> bytes:
         body += chunk
     if len(body) > wire.MAX_BODY_BYTES:
         raise _too_large()
-    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+    if request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedRequestError(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
     return body
 

@@ -54,8 +54,8 @@ class Query(Protocol):
 
 
 def _user(user_id: str, rows: list[tuple[Any, ...]]) -> User:
-    _, opening_balance, balance, _ = rows[0]
-    owned = tuple(product_id for _, _, _, product_id in rows if product_id is not None)
+    _, opening_balance, balance, first = rows[0]
+    owned = () if first is None else tuple([product_id for *_, product_id in rows])
     return User.restored(user_id, from_cents(opening_balance), from_cents(balance), owned)
 
 

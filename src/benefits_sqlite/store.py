@@ -47,17 +47,20 @@ class SqliteSnapshot:
 
     def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._db.execute(sql, parameters).fetchall()
+            return self._db.conn.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             self._failed = True
             raise core_error(error) from error
 
     def close(self) -> None:
         """Let the moment go."""
+        try:
+            self._db.rollback()
+        except sqlite3.DatabaseError:
+            self._failed = True
         if self._failed:
             self._db.close()
         else:
-            self._db.rollback()
             self._give_back(self._db)
 
 

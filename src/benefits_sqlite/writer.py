@@ -130,6 +130,7 @@ class Writer:
     def _settle(self) -> Exception | None:
         failure, self._failure = self._failure, None
         changed, self._changed = self._changed, False
+        known, self._known = self._known, Known()  # nothing, unless it is kept
         try:
             try:
                 if failure is None:
@@ -137,11 +138,11 @@ class Writer:
                     if changed:
                         self._db.execute("COMMIT")
                         self._verify()
+                    self._known = known
             finally:
                 self._db.rollback()  # whatever is left: refusals alone, or a transaction that has failed
         except (sqlite3.DatabaseError, StorageUnavailableError) as error:
             failure = error
-            self._known = Known()
         finally:
             self._lock.release()
         return failure

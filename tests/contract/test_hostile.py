@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
+from zlib import crc32
 
 import attrs
 import pytest
@@ -212,6 +213,33 @@ def test_a_huge_body_is_refused_by_its_length_alone(service: Service) -> None:
     )
 
     assert raw(service, head).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"Content_Length: 0",
+        b"Content_Length: 99999999",
+        b"Content_Length: " + b"9" * 5000,
+        b"Content_Type: text/plain",
+    ],
+    ids=lambda lie: repr(lie[:30]),
+)
+def test_what_only_looks_like_a_header_of_the_body_tells_nothing_of_it(service: Service, lie: bytes) -> None:
+    name = b"liar-%d" % crc32(lie)
+    order = b'{"order":{"items":["netflix"],"user_id":"%s"}}' % name
+    request = (
+        b"POST /orders HTTP/1.1\r\nHost: x\r\nX-Forwarded-User: %s\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n%s\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (name, lie, len(order), order)
+    )
+
+    assert raw(service, request).startswith(b"HTTP/1.1 200")
+
+
+def test_nor_does_it_make_json_of_what_has_no_type(service: Service) -> None:
+    head = b"POST /orders HTTP/1.1\r\nHost: x\r\nX-Forwarded-User: liar\r\nContent-Length: 2\r\n"
+
+    assert raw(service, head + b"Content_Type: application/json\r\n\r\n{}").startswith(b"HTTP/1.1 415")
 
 
 def test_hundreds_of_slow_clients_do_not_stop_the_others(service: Service) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
 
 import pytest
 
-from benefits_http.service.asgi import Event, as_asgi
+from benefits_http.service import logs
+from benefits_http.service.asgi import ASGIApplication, Event, as_asgi
+from benefits_http.service.metrics import Metrics
+from benefits_http.service.observation import observed
 
 REQUEST = {
     "http_version": "1.1",
@@ -24,27 +27,31 @@ REQUEST = {
 App = Callable[[dict[str, Any], Any], list[bytes]]
 
 
-def ask(app: App, *chunks: bytes, unread: list[bytes] | None = None, **scope: Any) -> bytes:
-    """Send an application a request whose body comes in these chunks, the last one empty, and return the body of its answer.
-
-    :param unread: what is taken from instead, so that it can be seen what was left.
-    """
+async def tell(asgi: ASGIApplication, chunks: list[bytes], **scope: Any) -> bytes:
+    """Send a request whose body comes in these chunks, the last one empty, and return the body of the answer."""
     said: list[Event] = []
-    left = list(chunks) if unread is None else unread
 
     async def receive() -> Event:
-        if not left:
+        if not chunks:
             return {"type": "http.disconnect"}
-        chunk = left.pop(0)
+        chunk = chunks.pop(0)
         return {"type": "http.request", "body": chunk, "more_body": chunk != b""}
 
     async def send(event: Event) -> None:
         said.append(event)
 
-    asyncio.run(as_asgi(app)(REQUEST | scope, receive, send))  # type: ignore[arg-type] # it is a coroutine
+    await asgi(REQUEST | scope, receive, send)
     head, body = said
     assert head["status"] == 200
     return bytes(body["body"])
+
+
+def ask(app: App, *chunks: bytes, unread: list[bytes] | None = None, **scope: Any) -> bytes:
+    """Send a request to an application, and return the body of its answer.
+
+    :param unread: what is taken from instead, so that it can be seen what was left.
+    """
+    return asyncio.run(tell(as_asgi(app), list(chunks) if unread is None else unread, **scope))
 
 
 def answering(text: Callable[[dict[str, Any]], str]) -> App:
@@ -126,6 +133,44 @@ def test_there_is_no_body_where_none_is_announced() -> None:
     app = answering(lambda environ: f"{environ['wsgi.input'].read()}")
 
     assert ask(app, headers=[(b"content-length", b"0")]) == b"b''"
+
+
+@pytest.mark.parametrize("name", [b"content_length", b"content_type"])
+def test_what_is_spelt_with_an_underscore_is_something_else(name: bytes) -> None:
+    app = answering(lambda environ: f"{[key for key in environ if 'CONTENT' in key]}")
+
+    assert ask(app, headers=[(name, b"0")]) == f"['HTTP_{name.decode().upper()}']".encode()
+
+
+def test_what_an_answer_holds_is_let_go_of_also_when_it_fails() -> None:
+    class Body(list[bytes]):
+        closed = False
+
+        def __iter__(self) -> Iterator[bytes]:
+            raise LookupError
+
+        def close(self) -> None:
+            Body.closed = True
+
+    def app(_: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return Body()
+
+    with pytest.raises(LookupError):
+        ask(app)
+    assert Body.closed
+
+
+def test_each_request_has_its_own_id_whichever_stack_answers_it(capfd: pytest.CaptureFixture[str]) -> None:
+    app = observed(answering(lambda _: str(logs.request_id.get())), Metrics(), log_paths=False)
+    asking = as_asgi(app)
+
+    async def ask_twice() -> None:
+        for name in [b"one", b"two"]:
+            assert await tell(asking, [], headers=[(b"x-request-id", name)]) == name
+
+    asyncio.run(ask_twice())
+    capfd.readouterr()
 
 
 def test_what_an_answer_holds_is_let_go_of() -> None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -101,6 +101,33 @@ def test_the_opening_balance_is_the_applications_to_choose(store: MemoryStore) -
 def test_the_rest_of_the_application_is_left_alone(client: FlaskClient) -> None:
     assert client.get("/").text == "Welcome"
     assert client.get("/nowhere").mimetype == "text/html"
+
+
+def test_the_application_around_may_make_another_answer_of_one(store: MemoryStore) -> None:
+    application = _application(store)
+
+    @application.after_request
+    def condition(response: Response) -> Response:
+        if request.args.get("empty"):
+            response.status_code = 204
+            return response
+        if request.args.get("shout"):
+            response.set_data(response.get_data().upper())
+            return response
+        response.add_etag()
+        response.make_conditional(request)
+        return response
+
+    asking = application.test_client()
+    first = asking.get("/perks/v1/products")
+    again = asking.get("/perks/v1/products", headers={"If-None-Match": first.headers["ETag"]})
+    empty = asking.get("/perks/v1/users/johndoe?empty=1")
+    shouted = asking.get("/perks/v1/users/johndoe?shout=1")
+
+    assert (first.status_code, again.status_code, again.data) == (200, 304, b"")
+    assert not {"Content-Type", "Content-Length"} & {name for name, _ in again.headers}
+    assert "Content-Length" not in empty.headers
+    assert int(shouted.headers["Content-Length"]) == len(shouted.data)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from threading import get_ident
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -26,6 +27,7 @@ from benefits_core import (
     StorageUnavailableError,
     Store,
     UseCases,
+    User,
 )
 from benefits_http.service.event_loop import on_event_loop
 from benefits_http.service.suspension import Suspendable
@@ -189,6 +191,101 @@ def test_who_asks_after_something_was_kept_is_told_of_it(tmp_path: Path) -> None
             assert (await after).product_ids == placed.items
 
         asyncio.run(read())
+
+
+def test_nor_does_who_asks_while_somebody_looks_miss_it(store: BatchingMemoryStore) -> None:
+    PlaceOrder(store)("jo", ["netflix"])
+    found: list[asyncio.Task[User]] = []
+
+    class Frozen(View):
+        """A look that shows nothing that comes after it."""
+
+        def __init__(self, store: MemoryStore) -> None:
+            super().__init__(store)
+            self._jo = store.users.get("jo")
+
+        @property
+        def users(self) -> Any:
+            return SimpleNamespace(get=lambda _: self._jo)
+
+        @users.setter
+        def users(self, _: object) -> None: ...
+
+    async def read() -> None:
+        reading = Suspendable(on_event_loop(UseCases.over, store).get_user)
+
+        def snapshot() -> View:
+            view = Frozen(store)
+            if not found:  # a server has other threads: before the one who looks goes on, something is kept, and somebody asks
+                PlaceOrder(store)("jo", ["spotify"])
+                found.append(asyncio.create_task(reading("jo")))
+            return view
+
+        store.snapshot = snapshot  # type: ignore[method-assign] # it shows what another thread could do meanwhile
+        assert (await reading("jo")).product_ids == ("netflix",)
+        assert (await found[0]).product_ids == ("netflix", "spotify")
+
+    OfferProducts(store)([Product("spotify", "Spotify", Decimal("45.99"))])
+    asyncio.run(read())
+
+
+def test_a_look_that_can_not_be_ended_is_not_the_last(store: BatchingMemoryStore) -> None:
+    class Stuck(View):
+        def close(self) -> None:
+            raise LookupError
+
+    complaints: list[object] = []
+    store.snapshot = lambda: Stuck(store)  # type: ignore[method-assign] # it fails
+
+    async def read() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context["exception"])
+        )
+        listing = Suspendable(on_event_loop(UseCases.over, store).list_products)
+        await listing()
+        await asyncio.sleep(0)
+        del store.snapshot  # from now on it works again
+        await listing()
+        assert len(store.views) == 1
+
+    asyncio.run(read())
+    assert [type(complaint) for complaint in complaints] == [LookupError]
+
+
+def test_who_has_hardly_waited_is_not_refused_with_the_first_who_has_waited_too_long(
+    store: BatchingMemoryStore,
+) -> None:
+    since_when: list[float] = []
+    go_on = threading.Event()
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        since_when.append(since)
+        assert go_on.wait(30)
+        yield
+
+    def over(store: Store) -> UseCases:
+        place_order = PlaceOrder(store)
+
+        def placing(user_id: str, items: Any) -> Order:
+            if len(since_when) == 1:
+                raise StorageUnavailableError("somebody has it for too long")
+            return place_order(user_id, items)
+
+        return attrs.evolve(UseCases.over(store), place_order=placing)
+
+    async def ask() -> None:
+        store.batch = batch
+        cases = on_event_loop(over, store)
+        first, second = (asyncio.create_task(order(cases, name, "netflix")) for name in "ab")
+        await asyncio.sleep(0.1)
+        go_on.set()
+        with pytest.raises(StorageUnavailableError):
+            await first
+        assert (await second).user_id == "b"
+
+    asyncio.run(ask())
+    assert len(since_when) == 2
 
 
 def test_a_store_that_can_not_be_read_is_looked_at_again_by_the_next(store: BatchingMemoryStore) -> None:

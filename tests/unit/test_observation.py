@@ -181,15 +181,39 @@ def test_an_application_that_breaks_altogether_is_logged_as_an_error_and_not_sho
     assert isinstance(record.exc_info[1], LookupError)
 
 
-def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
-    """Its head may be on its way already; the server has to break it off."""
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_answer_that_fails_after_its_beginning_is_an_error_too(
+    lines: Lines, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """A file of the frontend that can't be read, say. Nothing of it is on its way before all of it is there."""
+    closed: list[bool] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"the first half"
+            raise OSError("gone")
+
+        def close(self) -> None:
+            closed.append(True)
 
     def broken(_: object, start_response: Any) -> Any:
-        start_response("200 OK", [])
-        raise LookupError
+        start_response("200 OK", [("Content-Length", "28")])
+        return Body()
 
-    with pytest.raises(LookupError):
-        run_wsgi_app(observed(broken, Metrics(), log_paths=False), create_environ("/"))
+    app = observed(broken, Metrics(), log_paths=False)
+    environ = create_environ("/", method=method, headers={"X-Request-ID": "abc"})
+    body, status, headers = on_loop(lambda: run_wsgi_app(app, environ))
+
+    assert (status, b"".join(body)) == (
+        "500 INTERNAL SERVER ERROR",
+        b'{"error":"internal_error"}' if method == "GET" else b"",
+    )
+    assert headers["Content-Length"] == "26"
+    assert headers["X-Request-ID"] == "abc"
+    assert closed
+    [line] = lines()
+    assert (line["level"], line["status"]) == ("ERROR", 500)
+    assert "gone" in caplog.text
 
 
 def test_what_is_no_route_of_the_api_is_the_frontends(lines: Lines) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 from greenlet import getcurrent
 
-from benefits_http.service.suspension import Suspendable, wait_for
+from benefits_http.service.suspension import Suspendable, suspend_until
 
 
 def test_what_it_returns_is_returned() -> None:
@@ -20,7 +24,7 @@ def test_others_go_on_while_it_waits() -> None:
 
     def speak(name: str) -> None:
         said.append(name)
-        wait_for(asyncio.sleep(0))
+        suspend_until(asyncio.sleep(0))
         said.append(name)
 
     async def both() -> None:
@@ -35,7 +39,7 @@ def test_it_is_told_what_came_of_what_it_waited_for() -> None:
     async def answer() -> int:
         return 42
 
-    assert asyncio.run(Suspendable(lambda: wait_for(answer()))()) == 42
+    assert asyncio.run(Suspendable(lambda: suspend_until(answer()))()) == 42
 
 
 def test_an_error_of_what_it_waits_for_is_raised_there() -> None:
@@ -44,7 +48,7 @@ def test_an_error_of_what_it_waits_for_is_raised_there() -> None:
 
     def look() -> str:
         try:
-            wait_for(fail())
+            suspend_until(fail())
         except LookupError as error:
             return f"caught: {error}"
         return "nothing"
@@ -67,7 +71,7 @@ def test_who_is_cancelled_meanwhile_leaves_by_the_same_way() -> None:
 
     def work() -> None:
         try:
-            wait_for(asyncio.sleep(60))
+            suspend_until(asyncio.sleep(60))
         finally:
             left.append("orderly")
 
@@ -87,7 +91,7 @@ def test_each_has_context_variables_of_its_own_as_flask_needs_them() -> None:
 
     def remember(mine: str) -> str:
         name.set(mine)
-        wait_for(asyncio.sleep(0))
+        suspend_until(asyncio.sleep(0))
         return name.get()
 
     async def both() -> tuple[str, str]:
@@ -100,7 +104,7 @@ def test_each_has_context_variables_of_its_own_as_flask_needs_them() -> None:
 def test_stacks_are_used_again_but_not_all_that_there_ever_were_are_kept() -> None:
     def which(*, wait: bool) -> object:
         if wait:
-            wait_for(asyncio.sleep(0))
+            suspend_until(asyncio.sleep(0))
         return getcurrent()
 
     async def storm() -> None:
@@ -114,10 +118,36 @@ def test_stacks_are_used_again_but_not_all_that_there_ever_were_are_kept() -> No
     asyncio.run(storm())
 
 
+def test_who_is_idle_keeps_nothing_of_what_it_has_done() -> None:
+    class Large:
+        pass
+
+    def answer(given: Large, *, fail: bool) -> Large:
+        if fail:
+            raise LookupError(given)
+        return given
+
+    async def call() -> list[Any]:
+        suspendable = Suspendable(answer)
+        given, failing = Large(), Large()
+        await suspendable(given, fail=False)
+        with pytest.raises(LookupError):
+            await suspendable(failing, fail=True)
+        kept = [weakref.ref(given), weakref.ref(failing)]
+        del given, failing
+        return [each() for each in kept]
+
+    gc.disable()
+    try:
+        assert asyncio.run(call()) == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_it_waits_only_where_something_can_go_on_meanwhile() -> None:
     async def answer() -> None: ...
 
     waiting = answer()
     with pytest.raises(RuntimeError, match="Suspendable"):
-        wait_for(waiting)
+        suspend_until(waiting)
     waiting.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -213,6 +214,10 @@ class TestOtherProcesses:
         SqliteStore(path, patience=0.01).close()
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 class TestTwoStores:
     """What the writing connection knows of the tables, while others write them too."""
 
@@ -229,15 +234,22 @@ class TestTwoStores:
 
         assert order(store, "b", "gym").total == 1
 
-    @pytest.mark.parametrize("fails", ["the unit of work", "the commit"])
-    def test_also_where_both_have_counted_alike(self, store: SqliteStore, path: Path, fails: str) -> None:
+    @pytest.mark.parametrize("fails", ["the unit of work", "the commit", "Ctrl-C in the commit"])
+    def test_also_where_both_have_counted_alike(
+        self, store: SqliteStore, path: Path, fails: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         away = path.with_name("away.db")
-        with pytest.raises((LookupError, StorageUnavailableError)), store.unit_of_work() as work:
+        expected = (LookupError, StorageUnavailableError, KeyboardInterrupt)
+        with pytest.raises(expected), store.unit_of_work() as work:
             work.products.put([attrs.evolve(GYM, price=Decimal(2))])
             assert work.products.find(["gym"])["gym"].price == 2
             if fails == "the unit of work":
                 raise LookupError
-            path.rename(away)
+            if fails == "the commit":
+                path.rename(away)
+            else:
+                monkeypatch.setattr(os, "stat", _interrupt)
+        monkeypatch.undo()
         if fails == "the commit":
             away.rename(path)
         with SqliteStore(path) as other:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from werkzeug.exceptions import ClientDisconnected
 
-from benefits_http.service.suspension import Suspendable, wait_for
+from benefits_http.service.suspension import Suspendable, suspend_until
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -24,7 +23,8 @@ ASGIApplication = Callable[[Event, Receive, Send], Awaitable[None]]
 
 _Answer = tuple[int, list[tuple[str, str]], bytes]
 
-_WITHOUT_PREFIX: Final = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
+# Of these names alone; what is spelt with underscores is something else, and the client's.
+_WITHOUT_PREFIX: Final = {b"content-length": "CONTENT_LENGTH", b"content-type": "CONTENT_TYPE"}
 
 # What is the same for every request.
 _SERVER: Final[WSGIEnvironment] = {
@@ -32,7 +32,7 @@ _SERVER: Final[WSGIEnvironment] = {
     "wsgi.version": (1, 0),
     "wsgi.input_terminated": True,  # else nobody would read a chunked body
     "wsgi.errors": sys.stderr,
-    "wsgi.multithread": True,
+    "wsgi.multithread": False,
     "wsgi.multiprocess": True,
     "wsgi.run_once": False,
 }
@@ -50,7 +50,7 @@ class _Body:
     def read(self, size: int = -1) -> bytes:
         """Return so many bytes, or as many as there are."""
         while self._to_come != 0 and not 0 <= size <= len(self._held):
-            event = wait_for(self._receive())
+            event = suspend_until(self._receive())
             if event["type"] == "http.disconnect":
                 raise ClientDisconnected  # what has come may look like all of it
             chunk = event.get("body", b"")
@@ -67,7 +67,7 @@ class _Body:
 def as_asgi(app: WSGIApplication) -> ASGIApplication:
     """Return a WSGI application as an ASGI one, for HTTP alone and one event loop.
 
-    It is called on the loop, and may call :func:`~benefits_http.service.suspension.wait_for`.
+    It is called on the loop, and may call :func:`~benefits_http.service.suspension.suspend_until`.
     """
     answer = Suspendable(_answer)
 
@@ -115,13 +115,8 @@ def _environ(scope: Event, receive: Receive) -> WSGIEnvironment:
         "asgi.scope": scope,
     }
     for name, value in scope["headers"]:
-        key, text = _key(name), value.decode("latin-1")
+        key = _WITHOUT_PREFIX.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        text = value.decode("latin-1")
         environ[key] = f"{environ[key]},{text}" if key in environ else text
     environ["wsgi.input"] = _Body(receive, environ.get("CONTENT_LENGTH", ""))
     return environ
-
-
-@lru_cache(256)  # clients make names up
-def _key(name: bytes) -> str:
-    key = name.decode("latin-1").upper().replace("-", "_")
-    return key if key in _WITHOUT_PREFIX else f"HTTP_{key}"

@@ -20,7 +20,7 @@ import attrs
 
 from benefits_core import Order, StorageUnavailableError, Store, UnitOfWork, UseCases, User
 from benefits_core.ports import OrderReader, ProductReader, UserReader
-from benefits_http.service.suspension import wait_for
+from benefits_http.service.suspension import suspend_until
 
 # More of them would make the first ones wait for long.
 MOST_TOGETHER: Final = 64
@@ -121,9 +121,9 @@ class _ReadOnly:
         return self._snapshot
 
     def _let_go(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.close()
-            self._snapshot = None
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.close()
 
     def unit_of_work(self) -> AbstractContextManager[UnitOfWork]:
         raise _ReadOnlyError
@@ -149,7 +149,7 @@ class _Batches:
         call = _Call(function, asyncio.get_running_loop().create_future())
         self._waiting.put(call)
         result: _Result
-        result, error = wait_for(call.outcome)
+        result, error = suspend_until(call.outcome)
         if error is not None:
             raise error
         return result
@@ -168,11 +168,13 @@ class _Batches:
                 # One after the other is taken from the queue: who comes while the first one waits for the file is in time.
                 for call in calls:
                     outcomes.append(_outcome(call.function))
-                    if len(calls) < MOST_TOGETHER:
+                    # Where the first one has waited for too long, the others have not.
+                    in_vain = isinstance(outcomes[-1][1], StorageUnavailableError)
+                    if len(calls) < MOST_TOGETHER and not in_vain:
                         with suppress(Empty):
                             calls.append(self._waiting.get_nowait())
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to go on
-            # None of it was kept, so none of it may be told. Each is told in an error of its own: it will have a traceback.
+            # None of it was kept, so none of it may be told. What is foreseen is an error of its own for each.
             unavailable = isinstance(error, StorageUnavailableError)
             return [(None, StorageUnavailableError(str(error)) if unavailable else error) for _ in calls]
         return outcomes

@@ -70,43 +70,52 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
             request_id = token_hex(16)
         environ[REQUEST_ID] = request_id
         logs.request_id.set(request_id)
-        # What it is if the application doesn't answer.
-        started, status, route = False, UNFORESEEN.status, _NO_ROUTE
+        status, route = "", _NO_ROUTE
+        headers: list[tuple[str, str]] = []
 
-        def starting(line: str, headers: list[tuple[str, str]], exc_info: _ExcInfo = None) -> object:
-            nonlocal started, status, route
-            started, status, route = True, int(line[:3]), _route(environ)
-            headers.append(("X-Request-ID", request_id))
-            return start_response(line, headers, exc_info)
+        def starting(line: str, lines: list[tuple[str, str]], _: _ExcInfo = None) -> object:
+            nonlocal status, headers, route
+            status, headers, route = line, lines, _route(environ)
+            return None  # nobody writes by what this returns
 
         try:
-            answer = app(environ, starting)  # type: ignore[arg-type] # nobody writes by what it returns
-        except Exception:
-            if started:
-                raise
+            body = _whole(app(environ, starting))  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - whatever it is, it is nothing for the client
             _log.exception("the application gave no answer")
             response = error_response(UNFORESEEN)
-            response.headers.update({"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"})
-            answer = response(environ, start_response)
+            response.headers.add("X-Content-Type-Options", "nosniff")
+            parts, status, headers = response.get_wsgi_response(environ)
+            body = b"".join(parts)
+        start_response(status, [*headers, ("X-Request-ID", request_id)])
+        code = int(status[:3])
         seconds = perf_counter() - began
         method = environ["REQUEST_METHOD"]
         if method not in _METHODS:
             method = _OTHER_METHOD
         line = logs.RequestLine(
             time=logs.now(),
-            level="ERROR" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "INFO",
+            level="ERROR" if code >= HTTPStatus.INTERNAL_SERVER_ERROR else "INFO",
             message="request",
             method=method,
             route=route,
-            status=status,
+            status=code,
             duration_ms=round(seconds * 1000, 3),
             request_id=request_id,
             path=_path(environ) if log_paths else None,
         )
-        told.add(line, None if route in _PROBES else Answered(method, route, status, seconds))
-        return answer
+        told.add(line, None if route in _PROBES else Answered(method, route, code, seconds))
+        return [body]
 
     return observing
+
+
+def _whole(answer: Iterable[bytes]) -> bytes:
+    """Return a body, which is made while there is still something to be said if that fails."""
+    try:
+        return b"".join(answer)
+    finally:
+        if hasattr(answer, "close"):
+            answer.close()
 
 
 class _Told:

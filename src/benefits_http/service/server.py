@@ -1,4 +1,4 @@
-"""The production web server: Granian, several worker processes, each with threads of its own."""
+"""The production web server: Granian, several worker processes, each with an event loop."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             interface=Interfaces.ASGINL,
             workers=settings.workers,
-            # A connection holds one thread at most; by HTTP/2 it could hold as many as it has streams.
+            # By HTTP/2 one connection could ask for as much at once as a hundred clients.
             http=HTTPModes.http1,
             websockets=False,
             loop=Loops.asyncio,  # with uvloop, one Ctrl-C in some twenty left a worker that never ended

@@ -7,9 +7,9 @@ answered on a stack of its own, a greenlet, which is left when there is somethin
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 
-import attrs
 from greenlet import getcurrent, greenlet
 
 _Parameters = ParamSpec("_Parameters")
@@ -19,16 +19,33 @@ _Result = TypeVar("_Result")
 _SPARE: Final = 64
 
 
-@attrs.frozen
-class _Ended:
-    """How a call has ended."""
+class _Call(Generic[_Result]):
+    """A call, and how it has ended."""
 
-    result: Any
-    error: BaseException | None
+    __slots__ = ("_error", "_function", "_result")
+
+    def __init__(self, function: Callable[[], _Result]) -> None:
+        self._function = function
+        self._error: BaseException | None = None
+
+    def make(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+            self._error = error
+
+    def outcome(self) -> _Result:
+        if self._error is not None:
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # its traceback leads here, so it would hold itself
+        return self._result
 
 
 class Suspendable(Generic[_Parameters, _Result]):
-    """A function that may call :func:`wait_for`, as a coroutine function for one event loop."""
+    """A function that may call :func:`suspend_until`, as a coroutine function for one event loop and its thread."""
 
     def __init__(self, function: Callable[_Parameters, _Result]) -> None:
         self._function = function
@@ -37,33 +54,35 @@ class Suspendable(Generic[_Parameters, _Result]):
 
     async def __call__(self, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
         """Call the function."""
-        stack = self._idle.pop() if self._idle else greenlet(self._work)
-        said = stack.switch(arguments, options)
-        while not isinstance(said, _Ended):
+        call = _Call(partial(self._function, *arguments, **options))
+        stack = self._idle.pop() if self._idle else _new_stack()
+        awaitable = stack.switch(call)
+        while awaitable is not None:
             try:
-                found = await said
+                found = await awaitable
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where it was waited for
-                said = stack.throw(error)
+                awaitable = stack.throw(error)
             else:
-                said = stack.switch(found)
+                awaitable = stack.switch(found)
         if len(self._idle) < _SPARE:
             self._idle.append(stack)
-        if said.error is not None:
-            raise said.error
-        return cast("_Result", said.result)
-
-    def _work(self, arguments: Any, options: Any) -> None:  # noqa: ANN401 - a type checker can't follow them here
-        while True:
-            arguments, options = _caller().switch(self._ended(arguments, options))
-
-    def _ended(self, arguments: Any, options: Any) -> _Ended:  # noqa: ANN401 - nor here
-        try:
-            return _Ended(self._function(*arguments, **options), None)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
-            return _Ended(None, error)
+        return call.outcome()
 
 
-def wait_for(awaitable: Awaitable[_Result]) -> _Result:
+def _new_stack() -> greenlet:
+    stack = greenlet(_make_calls)
+    stack.switch()  # without a call: it would keep the one that it was begun with
+    return stack
+
+
+def _make_calls() -> None:
+    while True:
+        call = _caller().switch(None)
+        call.make()
+        del call  # who is idle keeps nothing
+
+
+def suspend_until(awaitable: Awaitable[_Result]) -> _Result:
     """Wait for something, in a function that a :class:`Suspendable` calls, and return what came of it."""
     return cast("_Result", _caller().switch(awaitable))
 
