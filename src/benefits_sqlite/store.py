@@ -54,13 +54,10 @@ class SqliteSnapshot:
 
     def close(self) -> None:
         """Let the moment go."""
-        try:
-            self._db.rollback()
-        except sqlite3.DatabaseError:
-            self._failed = True
         if self._failed:
             self._db.close()
         else:
+            self._db.rollback()
             self._give_back(self._db)
 
 

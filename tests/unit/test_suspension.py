@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
