@@ -169,7 +169,7 @@ class _JsonResponse(Response):
     """
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
-        complete = {"Content-Type": "application/json", **headers, "Content-Length": str(len(body))}
+        complete = {"Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
         super().__init__((body,), status, Headers(complete))
         self._made_as = self.status_code
 
