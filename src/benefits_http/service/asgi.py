@@ -7,7 +7,7 @@ wait for it. And ASGI keeps header lines as they arrived, by which ``identity`` 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -58,7 +58,7 @@ class _Body:
             if not event.get("more_body"):
                 self._to_come = 0
             elif self._to_come is not None:
-                self._to_come -= len(chunk)
+                self._to_come = max(0, self._to_come - len(chunk))
         body = self._held if size < 0 else self._held[:size]
         self._held = self._held[len(body) :]
         return body
@@ -88,16 +88,20 @@ def _answer(app: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
     ) -> Callable[[bytes], object]:
         nonlocal status, headers
         status, headers = line, lines
-        return body.append
+        return written.append
 
-    body: list[bytes] = []
-    answer = app(environ, start_response)
+    written: list[bytes] = []
+    body = whole_body(app(environ, start_response))
+    return int(status[:3]), headers, b"".join([*written, body])
+
+
+def whole_body(answer: Iterable[bytes]) -> bytes:
+    """Return the body of an answer of a WSGI application, and let go of what it holds."""
     try:
-        body.extend(answer)
+        return b"".join(answer)
     finally:
         if hasattr(answer, "close"):
             answer.close()
-    return int(status[:3]), headers, b"".join(body)
 
 
 def _environ(scope: Event, receive: Receive) -> WSGIEnvironment:

@@ -19,6 +19,7 @@ from benefits_http.blueprint import REQUEST_ID, error_response
 from benefits_http.errors import UNFORESEEN
 from benefits_http.openapi import Document
 from benefits_http.service import logs
+from benefits_http.service.asgi import whole_body
 from benefits_http.service.metrics import Answered, Metrics
 
 # What gateways and tracers make: UUIDs, trace ids, base64. Nothing that could be taken for anything else in a log.
@@ -79,7 +80,8 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
             return None  # nobody writes by what this returns
 
         try:
-            body = _whole(app(environ, starting))  # type: ignore[arg-type]
+            # All of it, while there is still something else to be said.
+            body = whole_body(app(environ, starting))  # type: ignore[arg-type]
         except Exception:  # noqa: BLE001 - whatever it is, it is nothing for the client
             _log.exception("the application gave no answer")
             response = error_response(UNFORESEEN)
@@ -107,15 +109,6 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
         return [body]
 
     return observing
-
-
-def _whole(answer: Iterable[bytes]) -> bytes:
-    """Return a body, which is made while there is still something to be said if that fails."""
-    try:
-        return b"".join(answer)
-    finally:
-        if hasattr(answer, "close"):
-            answer.close()
 
 
 class _Told:
