@@ -115,26 +115,30 @@ class UnitOfWork(Protocol):
         ...
 
 
-class Store(Protocol):
-    """Where users, products and orders are kept. It may be used from any number of threads.
-
-    What is read here is what has been kept, and reading never waits for a unit of work.
-    """
+class View(Protocol):
+    """What has been kept, to be read."""
 
     @property
     def users(self) -> UserReader:
-        """The users as they stand now."""
+        """The users."""
         ...
 
     @property
     def products(self) -> ProductReader:
-        """The catalogue as it stands now."""
+        """The catalogue."""
         ...
 
     @property
     def orders(self) -> OrderReader:
-        """The order book as it stands now."""
+        """The order book."""
         ...
+
+
+class Store(View, Protocol):
+    """Where users, products and orders are kept. It may be used from any number of threads.
+
+    What is read here is what has been kept, as it stands now, and reading never waits for a unit of work.
+    """
 
     def unit_of_work(self) -> AbstractContextManager[UnitOfWork]:
         """Open a unit of work: ``with store.unit_of_work() as work: ...``.

@@ -78,8 +78,8 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @get("/users")
     @get("/users/<benefits_user:user_id>")
     def user(user_id: str = "") -> Response:
-        _refuse_undecodable_path(user_id)
-        return _json(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)
+        _refuse_undecodable_path()
+        return _JsonResponse(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)
 
     catalogue = _Catalogue()
 
@@ -90,12 +90,12 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @post("/orders")
     def orders() -> Response:
         draft = wire.read_order(_json_request_body())
-        return _json(wire.order_body(use_cases.place_order(draft.user_id, draft.items)), _NO_STORE)
+        return _JsonResponse(wire.order_body(use_cases.place_order(draft.user_id, draft.items)), _NO_STORE)
 
     @get("/healthz")
     def healthz() -> Response:
         use_cases.ping()
-        return _json(wire.health_body(), _NO_STORE)
+        return _JsonResponse(wire.health_body(), _NO_STORE)
 
     description = _Description(describe() if document is None else document)
 
@@ -129,7 +129,7 @@ class _Catalogue:
         headers = {"ETag": f'"{tag}"', **_ASK_AGAIN}
         if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(tag):
             return Response(status=304, headers=headers)
-        return _json(body, headers)
+        return _JsonResponse(body, headers)
 
 
 class _Description:
@@ -145,7 +145,7 @@ class _Description:
         return self._document | {"servers": [{"url": mount}]}
 
     def as_json(self) -> Response:
-        return _json(self._json(_mount()), _ASK_AGAIN)
+        return _JsonResponse(self._json(_mount()), _ASK_AGAIN)
 
     def as_page(self) -> Response:
         headers = {**_ASK_AGAIN, "Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
@@ -168,7 +168,7 @@ class _JsonResponse(Response):
     takes to find a user.
     """
 
-    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
         complete = {"Content-Length": str(len(body)), "Content-Type": "application/json", **headers}
         super().__init__((body,), status, Headers(complete))
         self._made_as = self.status_code
@@ -179,13 +179,9 @@ class _JsonResponse(Response):
         return super().get_wsgi_headers(environ)  # the application around has made something else of it
 
 
-def _json(body: bytes, headers: Mapping[str, str], status: int = 200) -> Response:
-    return _JsonResponse(body, status, headers)
-
-
 def error_response(answer: Answer, detail: str | None = None) -> Response:
     """Return an error as the wire format has it. Errors are never cached."""
-    return _json(wire.error_body(answer.code, detail), answer.headers | _NO_STORE, answer.status)
+    return _JsonResponse(wire.error_body(answer.code, detail), answer.headers | _NO_STORE, answer.status)
 
 
 def unforeseen_error(error: Exception) -> Response:
@@ -213,14 +209,13 @@ def _refused_request(error: RefusedRequestError) -> Response:
     return error_response(error.answer, error.detail)
 
 
-def _refuse_undecodable_path(user_id: str) -> None:
-    # Flask has put U+FFFD where the path is not UTF-8; but a name may also hold that.
-    if "\N{REPLACEMENT CHARACTER}" in user_id:
-        path = request.environ["PATH_INFO"].encode("latin-1")  # which is how WSGI hands the path's bytes over
-        try:
-            path.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidUserIdError("user_id", path, "UTF-8") from error
+def _refuse_undecodable_path() -> None:
+    # WSGI hands the path's bytes over as if they were Latin-1; Flask has put U+FFFD where they are not UTF-8.
+    path = request.environ["PATH_INFO"].encode("latin-1")
+    try:
+        path.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidUserIdError("user_id", path, "UTF-8") from error
 
 
 def _json_request_body() -> bytes:
@@ -232,7 +227,7 @@ def _json_request_body() -> bytes:
         body += chunk
     if len(body) > wire.MAX_BODY_BYTES:
         raise _too_large()
-    if request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+    if request.mimetype != "application/json":
         raise RefusedRequestError(UNSUPPORTED_MEDIA_TYPE, "Send application/json.")
     return body
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlite_utils import Database
 
@@ -31,6 +31,8 @@ from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 from benefits_sqlite.writer import Writer
 
+_Found = TypeVar("_Found")
+
 
 class SqliteSnapshot:
     """The store as it stood at one moment; :meth:`SqliteStore.snapshot` makes it."""
@@ -47,7 +49,7 @@ class SqliteSnapshot:
 
     def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._db.conn.execute(sql, parameters).fetchall()
+            return self._db.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             self._failed = True
             raise core_error(error) from error
@@ -59,6 +61,13 @@ class SqliteSnapshot:
         else:
             self._db.rollback()
             self._give_back(self._db)
+
+
+def _begin_to_read(db: Database) -> int:
+    """Begin a transaction, which lasts; return the catalogue's version in it."""
+    db.execute("BEGIN")
+    [[version]] = db.execute(CATALOGUE_VERSION).fetchall()  # this is the moment
+    return int(version)
 
 
 class SqliteStore:
@@ -159,18 +168,23 @@ class SqliteStore:
             f"{self.path} is not the file that was opened; put it back, or start again"
         )
 
-    def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _look(self, look: Callable[[Database], _Found]) -> tuple[Database, _Found]:
+        """Return what is found by looking at the file, and the connection, to be given back."""
         self._require_open()
         try:
             db = self._idle_reader()
             try:
-                rows = db.execute(sql, parameters).fetchall()
+                found = look(db)
                 self._verify()  # afterwards is enough: an open connection never reads another file
             except BaseException:
                 db.close()
                 raise
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
+        return db, found
+
+    def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        db, rows = self._look(lambda db: db.execute(sql, parameters).fetchall())
         self._idle_readers.append(db)
         return rows
 
@@ -188,18 +202,7 @@ class SqliteStore:
 
         :raises StorageUnavailableError: the store can't be read now.
         """
-        self._require_open()
-        try:
-            db = self._idle_reader()
-            try:
-                db.execute("BEGIN")
-                [[version]] = db.execute(CATALOGUE_VERSION).fetchall()  # this is the moment
-                self._verify()
-            except BaseException:
-                db.close()
-                raise
-        except sqlite3.DatabaseError as error:
-            raise core_error(error) from error
+        db, version = self._look(_begin_to_read)
         return SqliteSnapshot(db, self._last_catalogue, version, self._idle_readers.append)
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:

@@ -45,7 +45,7 @@ class Writer:
         self._deadline = 0.0  # until when it waits for other processes
         self._open = False  # whether it has a unit of work open; in a batch it has one after the other
         self._changed = False  # whether the open transaction holds anything to keep
-        self._known = Known()
+        self._known = Known()  # of the tables
         self._failure: Exception | None = None  # why SQLite has given up the round's transaction by itself
 
     @contextmanager

@@ -23,7 +23,7 @@ ASGIApplication = Callable[[Event, Receive, Send], Awaitable[None]]
 
 _Answer = tuple[int, list[tuple[str, str]], bytes]
 
-# Of these names alone; what is spelt with underscores is something else, and the client's.
+# These names alone, as they are spelt here: with underscores they would be something else, that a client has made up.
 _WITHOUT_PREFIX: Final = {b"content-length": "CONTENT_LENGTH", b"content-type": "CONTENT_TYPE"}
 
 # What is the same for every request.
@@ -106,11 +106,10 @@ def whole_body(answer: Iterable[bytes]) -> bytes:
 
 def _environ(scope: Event, receive: Receive) -> WSGIEnvironment:
     host, port = scope["server"]
-    # ASGI's own path has lost what isn't UTF-8.
-    path: bytes = scope["raw_path"]
     environ = _SERVER | {
         "REQUEST_METHOD": scope["method"],
-        "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
+        # ASGI's own path has lost what isn't UTF-8.
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),

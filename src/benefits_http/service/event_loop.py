@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 
 from benefits_core import Order, StorageUnavailableError, Store, UnitOfWork, UseCases, User
-from benefits_core.ports import OrderReader, ProductReader, UserReader
+from benefits_core.ports import OrderReader, ProductReader, UserReader, View
 from benefits_http.service.suspension import suspend_until
 
 # More of them would make the first ones wait for long.
@@ -29,23 +29,8 @@ _Result = TypeVar("_Result")
 _Outcome = tuple[Any, Exception | None]
 
 
-class Snapshot(Protocol):
+class Snapshot(View, Protocol):
     """A store as it stood at one moment."""
-
-    @property
-    def users(self) -> UserReader:
-        """The users."""
-        ...
-
-    @property
-    def products(self) -> ProductReader:
-        """The catalogue."""
-        ...
-
-    @property
-    def orders(self) -> OrderReader:
-        """The order book."""
-        ...
 
     def close(self) -> None:
         """Let the moment go."""

@@ -11,7 +11,6 @@ from functools import cache
 from http import HTTPStatus
 from secrets import token_hex
 from time import perf_counter
-from types import TracebackType
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -37,8 +36,6 @@ _PATH_LENGTH: Final = 500
 _PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
 
 _log = logging.getLogger(__name__)
-
-_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
 
 
 def describe_request_ids(document: Document) -> None:
@@ -74,14 +71,13 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
         status, route = "", _NO_ROUTE
         headers: list[tuple[str, str]] = []
 
-        def starting(line: str, lines: list[tuple[str, str]], _: _ExcInfo = None) -> object:
+        def starting(line: str, lines: list[tuple[str, str]], _: object = None) -> None:
             nonlocal status, headers, route
             status, headers, route = line, lines, _route(environ)
-            return None  # nobody writes by what this returns
 
         try:
             # All of it, while there is still something else to be said.
-            body = whole_body(app(environ, starting))  # type: ignore[arg-type]
+            body = whole_body(app(environ, starting))  # type: ignore[arg-type] # nobody writes by what it returns
         except Exception:  # noqa: BLE001 - whatever it is, it is nothing for the client
             _log.exception("the application gave no answer")
             response = error_response(UNFORESEEN)
