@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -55,6 +56,7 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    _prefer_throughput()
     Thread(target=_outlive_nobody, args=[metrics_folder], daemon=True).start()
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     # What is registered first is done last.
@@ -64,6 +66,13 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
     gc.collect()
     gc.freeze()
     return app
+
+
+def _prefer_throughput() -> None:
+    # Each request goes through several threads. Unless told otherwise, Linux stops whoever runs for the sake of who has just
+    # been woken up, and each finds the caches filled by the other: requests took a sixth longer.
+    with suppress(AttributeError, OSError):  # another system, or a container that may not
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _outlive_nobody(metrics_folder: Path) -> None:
