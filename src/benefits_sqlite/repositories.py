@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -203,16 +203,31 @@ class LockedUser:
     user: User
 
 
+class Session(Protocol):
+    """What the repositories of a unit of work share. Once it has ended, or is lost, its methods raise."""
+
+    def locked(self) -> dict[str, LockedUser]:
+        """Return the users locked, by id."""
+        ...
+
+    def known(self) -> Known:
+        """Return what is known of the tables."""
+        ...
+
+    def lose(self, error: BenefitsError) -> None:
+        """Make it lost."""
+        ...
+
+
 @attrs.frozen
 class SqliteUserRepository(SqliteUserReader):
     """Users within a unit of work."""
 
-    _locked: Callable[[], dict[str, LockedUser]]
-    _look: Callable[[], Known]
+    _session: Session
 
     def get(self, user_id: str) -> User | None:
         """See :class:`~benefits_core.ports.UserReader`."""
-        locked = self._locked().get(user_id)
+        locked = self._session.locked().get(user_id)
         return super().get(user_id) if locked is None else locked.user
 
     def get_or_add(self, user: User) -> User:
@@ -220,18 +235,18 @@ class SqliteUserRepository(SqliteUserReader):
 
         A new one is written when the unit of work ends, or with their first order, so that most are written once.
         """
-        locked = self._locked().get(user.user_id)
+        locked = self._session.locked().get(user.user_id)
         if locked is None:
             rows = self._query(_SELECT_USER, (user.user_id,))
             locked = LockedUser(rows[0][0], _user(user.user_id, rows)) if rows else LockedUser(None, user)
-            self._locked()[user.user_id] = locked
+            self._session.locked()[user.user_id] = locked
         return locked.user
 
     def put(self, locked: LockedUser) -> LockedUser:
         """Write a user as they are now, and return them."""
         user, number = locked.user, locked.number
         if number is None:
-            known = self._look()
+            known = self._session.known()
             number = known.next_user
             self._query(
                 "INSERT INTO users (user_number, user_id, opening_balance, balance) VALUES (?, ?, ?, ?)",
@@ -242,12 +257,12 @@ class SqliteUserRepository(SqliteUserReader):
             self._query(
                 "UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(user.balance), number)
             )
-        written = self._locked()[user.user_id] = LockedUser(number, user)
+        written = self._session.locked()[user.user_id] = LockedUser(number, user)
         return written
 
     def put_newcomers(self) -> None:
         """Write those who are not in the tables yet."""
-        for locked in tuple(self._locked().values()):
+        for locked in tuple(self._session.locked().values()):
             if locked.number is None:
                 self.put(locked)
 
@@ -256,13 +271,15 @@ class SqliteUserRepository(SqliteUserReader):
 class SqliteProductRepository(SqliteProductReader):
     """The catalogue within a unit of work."""
 
-    _look: Callable[[], Known]
+    _session: Session
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         """See :class:`~benefits_core.ports.ProductReader`."""
-        known = self._look().products
+        known = self._session.known().products
         wanted = tuple(product_ids)
-        known.update(super().find([product_id for product_id in wanted if product_id not in known]))
+        new = [product_id for product_id in wanted if product_id not in known]
+        if new:
+            known.update(super().find(new))
         return {product_id: known[product_id] for product_id in wanted if product_id in known}
 
     def put(self, products: Iterable[Product]) -> None:
@@ -284,37 +301,35 @@ class SqliteProductRepository(SqliteProductReader):
                 )
         if after != before:
             self._query("UPDATE catalogue SET version = version + 1")
-            self._look().expire()
+            self._session.known().expire()
 
 
 @attrs.frozen
 class SqliteOrderRepository(SqliteOrderReader):
     """The order book within a unit of work."""
 
-    _locked: Callable[[], dict[str, LockedUser]]
-    _look: Callable[[], Known]
-    _lose: Callable[[BenefitsError], None]
+    _session: Session
+    _users: SqliteUserRepository
 
     def next_id(self) -> str:
         """See :class:`~benefits_core.ports.OrderRepository`."""
-        return str(self._look().next_order)
+        return str(self._session.known().next_order)
 
     def add(self, order: Order) -> None:
         """See :class:`~benefits_core.ports.OrderRepository`."""
         try:
             self._add(order)
         except InconsistentChangeError as error:
-            self._lose(error)
+            self._session.lose(error)
             raise
 
     def _add(self, order: Order) -> None:
-        locked = self._locked().get(order.user_id)
+        locked = self._session.locked().get(order.user_id)
         if locked is None:
             raise InconsistentChangeError(f"{order.user_id!r} was not got in this unit of work")
         if order.order_id != self.next_id():
             raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
-        buyer = LockedUser(locked.number, locked.user.after(order))
-        buyer = SqliteUserRepository(self._query, self._locked, self._look).put(buyer)
+        buyer = self._users.put(LockedUser(locked.number, locked.user.after(order)))
         number = int(order.order_id)
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",
@@ -326,4 +341,4 @@ class SqliteOrderRepository(SqliteOrderReader):
                 " VALUES (?, ?, ?, ?, ?)",
                 (number, buyer.number, position, line.product_id, to_cents(line.price)),
             )
-        self._look().next_order += 1
+        self._session.known().next_order += 1
