@@ -123,7 +123,7 @@ class Order:
     @property
     def items(self) -> tuple[str, ...]:
         """The ids of the products bought, in the order sent."""
-        return tuple(line.product_id for line in self.lines)
+        return tuple([line.product_id for line in self.lines])
 
 
 @attrs.frozen
@@ -150,7 +150,8 @@ class User:
     @classmethod
     def newcomer(cls, user_id: str, opening_balance: Decimal = OPENING_BALANCE) -> User:
         """Return a user who has bought nothing yet."""
-        return cls(user_id, opening_balance, opening_balance)
+        normal, balance = normal_user_id(user_id), _opening_balance(opening_balance)
+        return cls.restored(normal, balance, balance, ())
 
     @classmethod
     def restored(

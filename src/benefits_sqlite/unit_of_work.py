@@ -48,9 +48,9 @@ class SqliteUnitOfWork:
 
 
 class _Session:
-    """What the repositories of a unit of work share, as long as it is usable. They hold it, and not the unit of work:
+    """What the repositories of a unit of work share, as long as it is usable.
 
-    if each held the other, nothing but the garbage collector could free them.
+    They hold it, and not the unit of work: if each held the other, nothing but the garbage collector could free them.
     """
 
     def __init__(self, db: Database, known: Known) -> None:
