@@ -8,15 +8,14 @@ reaches the disk, is paid once a round, however many were waiting for the one be
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Lock
 
 import attrs
 
 
 @attrs.define(eq=False)
-class _Turn:
+class Turn:
     """One thread's place in the queue."""
 
     signal: Lock = attrs.field(factory=Lock)  # held; released to tell the thread that it may go on
@@ -26,17 +25,13 @@ class _Turn:
 
 @attrs.define(eq=False)
 class _Round:
-    waiting: deque[_Turn] = attrs.field(factory=deque)
-    done: list[_Turn] = attrs.field(factory=list)
+    waiting: deque[Turn] = attrs.field(factory=deque)
+    done: list[Turn] = attrs.field(factory=list)
     failure: Exception | None = None
 
 
 class TurnDidNotComeError(Exception):
     """Others took longer than this thread would wait."""
-
-
-class RoundFailedError(Exception):
-    """What was done in a round could not be kept; the cause says why."""
 
 
 class Turns:
@@ -49,28 +44,17 @@ class Turns:
     def __init__(self, settle: Callable[[], Exception | None]) -> None:
         self._settle = settle
         self._mutex = Lock()
-        self._arrivals: deque[_Turn] = deque()
+        self._arrivals: deque[Turn] = deque()
         self._round = _Round()
         self._busy = False
 
-    @contextmanager
-    def turn(self, patience: float) -> Iterator[None]:
-        """Wait for this thread's turn, let it have it for the block, and wait until its round is settled.
+    def take(self, patience: float) -> Turn:
+        """Wait for this thread's turn, and return it. Whoever has got it has to leave it.
 
-        :param patience: how long to wait for the turn, in seconds. The rest is not bounded: it is the others' turns.
+        :param patience: how long to wait, in seconds.
         :raises TurnDidNotComeError: the patience has run out.
-        :raises RoundFailedError: the round failed; it replaces whatever the block has raised.
         """
-        turn = self._take(patience)
-        try:
-            yield
-        finally:
-            failure = self._leave(turn)
-            if failure is not None:
-                raise RoundFailedError(str(failure)) from failure
-
-    def _take(self, patience: float) -> _Turn:
-        turn = _Turn()
+        turn = Turn()
         turn.signal.acquire()
         try:
             with self._mutex:
@@ -80,13 +64,13 @@ class Turns:
             came = turn.signal.acquire(timeout=patience)
         except BaseException:  # such as Ctrl-C
             if not self._withdraw(turn):
-                self._leave(turn)
+                self.leave(turn)
             raise
         if not came and self._withdraw(turn):
             raise TurnDidNotComeError
         return turn
 
-    def _withdraw(self, turn: _Turn) -> bool:
+    def _withdraw(self, turn: Turn) -> bool:
         """Leave the queue; return False if it is too late, because the turn has come in that very moment."""
         with self._mutex:
             turn.withdrawn = not turn.called
@@ -94,7 +78,8 @@ class Turns:
                 turn.signal.acquire(blocking=False)
         return turn.withdrawn
 
-    def _leave(self, turn: _Turn) -> Exception | None:
+    def leave(self, turn: Turn) -> Exception | None:
+        """Wait until the round is settled, for as long as the others' turns take; return why it could not be kept, if so."""
         with self._mutex:
             now = self._round
             now.done.append(turn)

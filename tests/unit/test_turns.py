@@ -13,8 +13,12 @@ from typing import Any
 import attrs
 import pytest
 
-from benefits_sqlite.turns import RoundFailedError, TurnDidNotComeError, Turns
+from benefits_sqlite.turns import TurnDidNotComeError, Turns
 from unit.threads import A_LONG_TIME, FOR_ITS_TURN, FOR_THE_END, FOR_THE_SETTLING, wait_until_it_waits
+
+
+class RoundFailedError(Exception):
+    """What was done in a round could not be kept; the cause says why."""
 
 
 @attrs.define
@@ -59,9 +63,14 @@ class Queue:
 
     def take(self, name: str, patience: float = A_LONG_TIME, during: Callable[[], object] = bool) -> str:
         """Take a turn in this thread."""
-        with self.turns.turn(patience):
+        turn = self.turns.take(patience)
+        try:
             during()
             self.settling.blocks.append(name)
+        finally:
+            failure = self.turns.leave(turn)
+            if failure is not None:
+                raise RoundFailedError(str(failure)) from failure
         return name
 
     def ask(
