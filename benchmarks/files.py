@@ -26,7 +26,6 @@ _STATEMENTS: Final = (
     INSERT INTO products (product_id, name, price, position)
     SELECT 'product-' || n, 'Benefit number ' || n, 100 + n * 37 % 4900, n - 1 FROM numbers
     """,
-    "UPDATE catalogue SET version = version + 1",
     """
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :users)
     INSERT INTO users (user_number, user_id, opening_balance, balance)

@@ -47,6 +47,11 @@ _TABLES = (
     """,
 )
 
+_COUNT = """
+    CREATE TRIGGER product_{} AFTER {} ON products
+    BEGIN UPDATE catalogue SET version = version + 1; END
+    """
+
 
 @migrations()
 def create_tables(db: Database) -> None:
@@ -60,6 +65,13 @@ def number_the_catalogue(db: Database) -> None:
     """Count the changes of the catalogue, so that readers know whether what they have is still true."""
     db.execute("CREATE TABLE catalogue (version INTEGER NOT NULL) STRICT")
     db.execute("INSERT INTO catalogue VALUES (1)")
+
+
+@migrations()
+def count_every_change_of_the_catalogue(db: Database) -> None:
+    """Have the database itself count, so that a price changed by hand is noticed too."""
+    for name, change in ("added", "INSERT"), ("changed", "UPDATE"), ("removed", "DELETE"):
+        db.execute(_COUNT.format(name, change))
 
 
 with closing(Database(memory=True)) as _empty:

@@ -39,6 +39,7 @@ DATA = {
             VALUES (1, 'gym', 1, 0, 40000);
         """,
     "number_the_catalogue": "UPDATE catalogue SET version = 7;",
+    "count_every_change_of_the_catalogue": "UPDATE products SET name = 'Gym' WHERE product_id = 'gym';",
 }
 NAMES = list(DATA)
 

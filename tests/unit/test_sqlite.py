@@ -81,6 +81,32 @@ class TestFile:
         assert path.read_bytes() == before
 
 
+class TestCatalogueChangedByHand:
+    @pytest.mark.parametrize(
+        ("change", "prices"),
+        [
+            ("UPDATE products SET price = 200 WHERE product_id = 'b'", {"free": 0, "a": 1.5, "b": 2}),
+            ("UPDATE products SET price = 300 WHERE product_id = 'b'", {"free": 0, "a": 1.5, "b": 3}),
+            ("INSERT INTO products VALUES ('c', 'C', 300, 3)", {"free": 0, "a": 1.5, "b": 2, "c": 3}),
+            ("DELETE FROM products WHERE product_id = 'b'", {"free": 0, "a": 1.5}),
+        ],
+        ids=["nothing", "price", "new", "gone"],
+    )
+    def test_who_reads_and_who_orders_next_finds_it_so(
+        self, path: Path, by_hand: sqlite3.Connection, change: str, prices: dict[str, float]
+    ) -> None:
+        with SqliteStore(path) as store:
+            assert len(store.products.list_all()) == 3
+            PlaceOrder(store)("al", ["b"])
+            by_hand.execute("PRAGMA foreign_keys = OFF")
+            by_hand.execute(change)
+
+            assert {product.product_id: product.price for product in store.products.list_all()} == prices
+            with store.unit_of_work() as work:
+                found = work.products.find(["a", "b", "c", "free"])
+            assert {product_id: product.price for product_id, product in found.items()} == prices
+
+
 class TestSecondWall:
     @pytest.mark.parametrize(
         "statement",
