@@ -201,6 +201,7 @@ class MemoryUnitOfWork:
     def end(self) -> None:
         """Refuse to be used from now on."""
         self._ended = True
+        self._lost = None  # an error holds all that it went through
 
 
 class MemoryStore:

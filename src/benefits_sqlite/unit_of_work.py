@@ -87,4 +87,4 @@ class _Session:
         self._lost = error
 
     def end(self) -> None:
-        self._db = None
+        self._db = self._lost = None  # an error holds all that it went through

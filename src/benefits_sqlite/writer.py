@@ -131,18 +131,22 @@ class Writer:
         """
         try:
             if error is None:
-                work.finish()
-                if not self._first:
-                    self._db.execute("RELEASE unit")
-                self._changed = True
-        except BaseException as failure:
-            error = failure
-            raise
+                self._keep(work)
+            else:
+                self._undo(error)
         finally:
             self._open = False
             work.end()
-            if error is not None:
-                self._undo(error)
+
+    def _keep(self, work: SqliteUnitOfWork) -> None:
+        try:
+            work.finish()
+            if not self._first:
+                self._db.execute("RELEASE unit")
+            self._changed = True
+        except BaseException as error:
+            self._undo(error)
+            raise
 
     def _undo(self, error: BaseException) -> None:
         self._known = Known()

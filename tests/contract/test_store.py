@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from benefits_core import (
     Product,
     ProductsNotFoundError,
     Store,
+    UnitOfWork,
     User,
 )
 from contract.builders import (
@@ -298,6 +302,32 @@ class TestUnitOfWork:
                 break
 
         assert store.users.get("jo") is not None
+
+    def test_none_has_to_wait_for_the_garbage_collector(self, store: Store) -> None:
+        """Which stops everybody, for longer the more there is."""
+        stocked(store)
+
+        def kept() -> weakref.ref[UnitOfWork]:
+            with store.unit_of_work() as work:
+                work.users.get_or_add(User.newcomer("jo"))
+                return weakref.ref(work)
+
+        def given_up() -> weakref.ref[UnitOfWork]:
+            with suppress(DeliberateError), store.unit_of_work() as work:
+                work.users.get_or_add(User.newcomer("al"))
+                raise DeliberateError
+            return weakref.ref(work)
+
+        def lost() -> weakref.ref[UnitOfWork]:
+            with suppress(InconsistentChangeError), store.unit_of_work() as work:
+                work.orders.add(drawn_up("1", "jo", NETFLIX))
+            return weakref.ref(work)
+
+        gc.disable()
+        try:
+            assert [body()() for body in (kept, given_up, lost)] == [None, None, None]
+        finally:
+            gc.enable()
 
 
 class TestSecondWall:
