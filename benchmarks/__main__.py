@@ -84,12 +84,12 @@ def _measure(name: str, options: argparse.Namespace) -> Found:
 
 
 def _hide_numpy() -> None:
-    # It is here for the picture. But sqlite-utils imports it wherever it is, which no other installation of the service has to
-    # wait for, nor find the memory.
+    # It is here for the picture. But sqlite-utils imports it wherever it is: time and memory that other installations of the
+    # service don't spend.
     hidden = files.BUILD / "hidden"
     hidden.mkdir(exist_ok=True)
     (hidden / "numpy.py").write_text("raise ImportError\n", encoding="ascii")
-    os.environ["PYTHONPATH"] = str(hidden)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(hidden), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _say(what: str) -> None:

@@ -123,7 +123,7 @@ class Order:
     @property
     def items(self) -> tuple[str, ...]:
         """The ids of the products bought, in the order sent."""
-        return tuple([line.product_id for line in self.lines])
+        return tuple(line.product_id for line in self.lines)
 
 
 @attrs.frozen

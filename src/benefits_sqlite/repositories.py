@@ -204,7 +204,7 @@ class LockedUser:
 
 
 class Session(Protocol):
-    """What the repositories of a unit of work share. Once it has ended, or is lost, its methods raise."""
+    """What the repositories of a unit of work share. Once that has ended, or is lost, it tells nothing but raises."""
 
     def locked(self) -> dict[str, LockedUser]:
         """Return the users locked, by id."""
@@ -215,7 +215,7 @@ class Session(Protocol):
         ...
 
     def lose(self, error: BenefitsError) -> None:
-        """Make it lost."""
+        """Make the unit of work lost, for this reason, which is raised from now on."""
         ...
 
 
@@ -299,7 +299,7 @@ class SqliteProductRepository(SqliteProductReader):
                     " position = excluded.position",
                     (key, product.name, to_cents(product.price), place),
                 )
-        self._session.known().expire()  # the database counts what changes
+        self._session.known().expire()  # the database has counted what has changed
 
 
 @attrs.frozen

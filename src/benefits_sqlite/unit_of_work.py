@@ -40,7 +40,7 @@ class SqliteUnitOfWork:
 
         :raises BenefitsError: this unit of work is lost.
         """
-        self.users.put_newcomers()
+        self.users.put_newcomers()  # which raises if it is lost
 
     def end(self) -> None:
         """Let go of the connection, which others use from now on."""

@@ -152,6 +152,12 @@ def test_names_are_kept_in_their_one_spelling() -> None:
     assert Order("1", " Jose\u0301 ", (LINE,), NOW).user_id == "José"
 
 
+@pytest.mark.parametrize("balance", [Decimal(-1), Decimal("0.001"), 1.5, 500])
+def test_a_newcomer_begins_with_money(balance: Any) -> None:
+    with pytest.raises(InvalidValueError, match="opening_balance"):
+        User.newcomer("johndoe", balance)
+
+
 def test_a_newcomer_has_all_of_the_opening_balance_and_owns_nothing() -> None:
     assert User.newcomer("johndoe") == User("johndoe", Decimal(500), Decimal(500), ())
     assert User.newcomer("johndoe", Decimal("0.5")).balance == Decimal("0.50")

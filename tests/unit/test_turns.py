@@ -207,12 +207,6 @@ class TestFailedRounds:
             assert error.__cause__ is full
             assert str(error) == "disk full"
 
-    def test_it_replaces_what_a_block_has_raised(self, queue: Queue) -> None:
-        queue.settling.failures = [OSError("disk full")]
-
-        with pytest.raises(RoundFailedError):
-            queue.take("a", during=lambda: 1 / 0)
-
     def test_a_block_that_raises_in_a_round_that_is_kept_raises_what_it_raised(self, queue: Queue) -> None:
         with queue.held():
             failing = queue.ask("failing", during=lambda: 1 / 0, why=FOR_ITS_TURN)

@@ -5,27 +5,32 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from threading import Event, get_ident
+from typing import Any
 
 import attrs
 import pytest
+from sqlite_utils import Database
 
 from benefits_core import (
+    InconsistentChangeError,
     InsufficientBalanceError,
     OfferProducts,
     PlaceOrder,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     StorageUnavailableError,
+    UnitOfWork,
     User,
 )
 from benefits_sqlite import SqliteStore, audit_database
 from benefits_sqlite.waiting import ProcessLock
+from benefits_sqlite.writer import Writer
 from contract.builders import GYM, add_user, drawn_up, order, stocked
 from unit.threads import A_LONG_TIME, FOR_ITS_TURN, wait_until_it_waits
 
@@ -83,6 +88,17 @@ def one_round(store: SqliteStore, *orders: tuple[str, str]) -> list[Future[objec
             may_end.set()
         holder.result(A_LONG_TIME)
     return askings
+
+
+def add_order(work: UnitOfWork, user_id: str) -> None:
+    """Add an order for a gym, within a unit of work."""
+    work.users.get_or_add(User.newcomer(user_id))
+    work.orders.add(drawn_up(work.orders.next_id(), user_id, GYM))
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 class TestRounds:
@@ -190,6 +206,123 @@ class TestVanishedFile:
         with pytest.raises(StorageUnavailableError, match="file is not a database"):
             order(store, "jo", "gym")
         assert path.read_bytes() == b"Not a database, whatever its size. " * 1000
+
+    def test_it_is_told_whatever_else_went_wrong(self, store: SqliteStore, path: Path) -> None:
+        elsewhere = path.with_name("elsewhere.db")
+        with pytest.raises(StorageUnavailableError, match="is not the file") as told, store.unit_of_work():
+            path.rename(elsewhere)
+            raise LookupError
+
+        assert isinstance(told.value.__cause__, StorageUnavailableError)
+
+
+class Failing(Database):
+    """A database that lets a test fail before each statement."""
+
+    def __init__(self, path: Path) -> None:
+        self.before: Callable[[str], object] = bool
+        super().__init__(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
+
+    def execute(self, sql: str, parameters: Any = None) -> sqlite3.Cursor:
+        self.before(sql)
+        return super().execute(sql, parameters)
+
+    def rollback(self) -> None:
+        self.before("ROLLBACK")
+        super().rollback()
+
+    def fail_once(self, at: str, fail: Callable[[], object]) -> None:
+        """Do something before the next statement that begins so."""
+
+        def before(sql: str) -> None:
+            if sql.startswith(at):
+                self.before = bool
+                fail()
+
+        self.before = before
+
+
+class TestInterruptedUndoing:
+    """What was to be undone, and could not be, is kept by nobody."""
+
+    @pytest.fixture
+    def db(self, path: Path) -> Iterator[Failing]:
+        with closing(Failing(path)) as db:
+            yield db
+
+    @pytest.fixture
+    def writer(self, db: Failing, path: Path) -> Iterator[Writer]:
+        with closing(ProcessLock(str(path))) as lock:
+            yield Writer(db, lock, A_LONG_TIME, lambda: None)
+
+    def test_of_one_that_is_alone(self, store: SqliteStore, db: Failing, writer: Writer) -> None:
+        with pytest.raises(StorageUnavailableError, match="interrupted"), writer.unit_of_work() as work:
+            add_order(work, "jo")
+            db.fail_once("ROLLBACK", interrupt)
+            raise LookupError
+
+        assert store.users.get("jo") is None
+        with writer.unit_of_work() as work:
+            add_order(work, "al")
+        assert len(store.orders.of_user("al")) == 1
+
+    def test_of_one_that_is_the_first_of_several(
+        self, store: SqliteStore, db: Failing, writer: Writer
+    ) -> None:
+        def work_for(started: Future[int], user_id: str, end: Callable[[], object]) -> None:
+            started.set_result(get_ident())
+            with writer.unit_of_work() as work:
+                add_order(work, user_id)
+                end()
+
+        def be_interrupted() -> None:
+            db.fail_once("ROLLBACK", interrupt)
+            raise LookupError
+
+        told: list[Future[None]] = []
+        with ThreadPoolExecutor() as pool, writer.unit_of_work():
+            for user_id, end in ("jo", be_interrupted), ("al", bool):
+                started: Future[int] = Future()
+                told.append(pool.submit(work_for, started, user_id, end))
+                wait_until_it_waits(started.result(A_LONG_TIME), FOR_ITS_TURN)
+
+        for one in told:
+            with pytest.raises(StorageUnavailableError, match="interrupted"):
+                one.result()
+        assert [store.users.get(name) for name in ("jo", "al")] == [None, None]
+
+    def test_of_one_in_a_batch(self, store: SqliteStore, db: Failing, writer: Writer) -> None:
+        deadline = time.monotonic() + A_LONG_TIME
+        with pytest.raises(StorageUnavailableError, match="interrupted"), writer.batch(deadline):
+            with writer.unit_of_work() as work:
+                add_order(work, "jo")
+            with pytest.raises(KeyboardInterrupt), writer.unit_of_work() as work:
+                add_order(work, "al")
+                db.fail_once("ROLLBACK TO", interrupt)
+                raise LookupError
+            with pytest.raises(RuntimeError, match="open already"), writer.unit_of_work():
+                pass
+
+        assert [store.users.get(name) for name in ("jo", "al")] == [None, None]
+
+    def test_when_sqlite_gives_up_the_transaction_as_a_unit_begins(
+        self, store: SqliteStore, db: Failing, writer: Writer
+    ) -> None:
+        def give_up() -> None:
+            db.conn.rollback()
+            raise MemoryError
+
+        deadline = time.monotonic() + A_LONG_TIME
+        with pytest.raises(StorageUnavailableError), writer.batch(deadline):
+            with writer.unit_of_work() as work:
+                add_order(work, "jo")
+            db.fail_once("SAVEPOINT", give_up)
+            with pytest.raises(MemoryError), writer.unit_of_work():
+                pass
+            with pytest.raises(StorageUnavailableError), writer.unit_of_work():
+                pass
+
+        assert store.users.get("jo") is None
 
 
 class TestOtherProcesses:
@@ -308,6 +441,29 @@ class TestBatch:
                 assert order(store, "ed", "gym").order_id == "2"
 
             assert store.users.get("al") is None
+
+    def test_a_first_one_that_is_given_up_leaves_nothing_to_the_next(self, store: SqliteStore) -> None:
+        with store.batch(since=time.monotonic()):
+            with pytest.raises(LookupError), store.unit_of_work() as work:
+                add_order(work, "al")
+                raise LookupError
+            assert order(store, "ed", "gym").order_id == "1"
+
+        assert store.users.get("al") is None
+        assert len(store.orders.of_user("ed")) == 1
+
+    def test_one_that_is_lost_is_undone_alone_though_its_body_has_caught_why(
+        self, store: SqliteStore
+    ) -> None:
+        with store.batch(since=time.monotonic()):
+            order(store, "jo", "gym")
+            with pytest.raises(InconsistentChangeError), store.unit_of_work() as work:
+                add_order(work, "al")
+                with pytest.raises(InconsistentChangeError):
+                    work.orders.add(drawn_up("7", "al", GYM))
+            order(store, "ed", "gym")
+
+        assert [len(store.orders.of_user(name)) for name in ("jo", "al", "ed")] == [1, 0, 1]
 
     def test_units_of_it_do_not_stand_in_each_other(self, tmp_path: Path) -> None:
         with SqliteStore(tmp_path / "benefits.db") as store, store.batch(since=time.monotonic()):

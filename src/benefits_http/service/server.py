@@ -70,7 +70,7 @@ def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
 
 def _prefer_throughput() -> None:
     # Each request goes through several threads. Unless told otherwise, Linux stops whoever runs for the sake of who has just
-    # been woken up, and each finds the caches filled by the other: requests took a sixth longer.
+    # been woken up, and each finds the caches filled by the other: reading took a sixth longer.
     with suppress(AttributeError, OSError):  # another system, or a container that may not
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
