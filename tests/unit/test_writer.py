@@ -7,10 +7,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from threading import Event, get_ident
+from threading import get_ident
 from typing import Any
 
 import attrs
@@ -62,32 +63,28 @@ def by_hand(path: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-def one_round(store: SqliteStore, *orders: tuple[str, str]) -> list[Future[object]]:
-    """Place orders, each in a thread of its own, so that they share one transaction in this order."""
-    askings: list[Future[object]] = []
-    may_end, has_it = Event(), Event()
+def one_round(
+    unit_of_work: Callable[[], AbstractContextManager[object]], *blocks: Callable[[], object]
+) -> list[Future[object]]:
+    """Run what opens units of work, each in a thread of its own, so that they share one transaction in this order."""
 
-    def hold() -> None:
-        with store.unit_of_work():
-            has_it.set()
-            assert may_end.wait(A_LONG_TIME)
-
-    def place(started: Future[int], user_id: str, item: str) -> object:
+    def run(started: Future[int], block: Callable[[], object]) -> object:
         started.set_result(get_ident())
-        return PlaceOrder(store)(user_id, [item])
+        return block()
 
-    with ThreadPoolExecutor() as pool:
-        holder = pool.submit(hold)
-        assert has_it.wait(A_LONG_TIME)
-        try:
-            for user_id, item in orders:
-                started: Future[int] = Future()
-                askings.append(pool.submit(place, started, user_id, item))
-                wait_until_it_waits(started.result(A_LONG_TIME), FOR_ITS_TURN)
-        finally:
-            may_end.set()
-        holder.result(A_LONG_TIME)
+    askings: list[Future[object]] = []
+    with ThreadPoolExecutor() as pool, unit_of_work():
+        for block in blocks:
+            started: Future[int] = Future()
+            askings.append(pool.submit(run, started, block))
+            wait_until_it_waits(started.result(A_LONG_TIME), FOR_ITS_TURN)
     return askings
+
+
+def orders_in_one_round(store: SqliteStore, *orders: tuple[str, str]) -> list[Future[object]]:
+    """Place orders that share one transaction."""
+    place_order = PlaceOrder(store)
+    return one_round(store.unit_of_work, *(partial(place_order, user_id, [item]) for user_id, item in orders))
 
 
 def add_order(work: UnitOfWork, user_id: str) -> None:
@@ -96,7 +93,7 @@ def add_order(work: UnitOfWork, user_id: str) -> None:
     work.orders.add(drawn_up(work.orders.next_id(), user_id, GYM))
 
 
-def interrupt() -> None:
+def interrupt(*_: object) -> None:
     """Do what Ctrl-C does."""
     raise KeyboardInterrupt
 
@@ -106,7 +103,7 @@ class TestRounds:
         self, store: SqliteStore, path: Path
     ) -> None:
         add_user(store, "poor", 10)
-        before, refused, after = one_round(store, ("jo", "gym"), ("poor", "gym"), ("al", "gym"))
+        before, refused, after = orders_in_one_round(store, ("jo", "gym"), ("poor", "gym"), ("al", "gym"))
 
         assert isinstance(refused.exception(), InsufficientBalanceError)
         assert before.exception() is after.exception() is None
@@ -116,7 +113,7 @@ class TestRounds:
     def test_a_refused_one_that_is_the_first_leaves_nothing_to_those_after_it(
         self, store: SqliteStore, path: Path
     ) -> None:
-        refused, after, again = one_round(store, ("new", "yacht"), ("jo", "gym"), ("jo", "gym"))
+        refused, after, again = orders_in_one_round(store, ("new", "yacht"), ("jo", "gym"), ("jo", "gym"))
 
         assert isinstance(refused.exception(), ProductsNotFoundError)
         assert after.exception() is None
@@ -129,7 +126,7 @@ class TestRounds:
         self, store: SqliteStore, path: Path
     ) -> None:
         by_hand(path, NO_ROOM_FOR_A_GYM)
-        failed, after = one_round(store, ("al", "gym"), ("jo", "netflix"))
+        failed, after = orders_in_one_round(store, ("al", "gym"), ("jo", "netflix"))
 
         assert "no room" in str(failed.exception())
         assert after.exception() is None
@@ -140,7 +137,7 @@ class TestRounds:
         self, store: SqliteStore, path: Path
     ) -> None:
         by_hand(path, NO_ROOM_FOR_A_GYM)
-        told = one_round(store, ("jo", "netflix"), ("al", "gym"), ("bo", "netflix"))
+        told = orders_in_one_round(store, ("jo", "netflix"), ("al", "gym"), ("bo", "netflix"))
 
         for one in told:
             assert isinstance(one.exception(), StorageUnavailableError)
@@ -269,22 +266,17 @@ class TestInterruptedUndoing:
     def test_of_one_that_is_the_first_of_several(
         self, store: SqliteStore, db: Failing, writer: Writer
     ) -> None:
-        def work_for(started: Future[int], user_id: str, end: Callable[[], object]) -> None:
-            started.set_result(get_ident())
-            with writer.unit_of_work() as work:
-                add_order(work, user_id)
-                end()
-
         def be_interrupted() -> None:
-            db.fail_once("ROLLBACK", interrupt)
-            raise LookupError
+            with writer.unit_of_work() as work:
+                add_order(work, "jo")
+                db.fail_once("ROLLBACK", interrupt)
+                raise LookupError
 
-        told: list[Future[None]] = []
-        with ThreadPoolExecutor() as pool, writer.unit_of_work():
-            for user_id, end in ("jo", be_interrupted), ("al", bool):
-                started: Future[int] = Future()
-                told.append(pool.submit(work_for, started, user_id, end))
-                wait_until_it_waits(started.result(A_LONG_TIME), FOR_ITS_TURN)
+        def go_on() -> None:
+            with writer.unit_of_work() as work:
+                add_order(work, "al")
+
+        told = one_round(writer.unit_of_work, be_interrupted, go_on)
 
         for one in told:
             with pytest.raises(StorageUnavailableError, match="interrupted"):
@@ -347,10 +339,6 @@ class TestOtherProcesses:
         SqliteStore(path, patience=0.01).close()
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 class TestTwoStores:
     """What the writing connection knows of the tables, while others write them too."""
 
@@ -381,7 +369,7 @@ class TestTwoStores:
             if fails == "the commit":
                 path.rename(away)
             else:
-                monkeypatch.setattr(os, "stat", _interrupt)
+                monkeypatch.setattr(os, "stat", interrupt)
         monkeypatch.undo()
         if fails == "the commit":
             away.rename(path)
