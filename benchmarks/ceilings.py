@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from socket import socket, socketpair
 from statistics import quantiles
 from typing import Final
 from unittest.mock import patch
@@ -68,14 +70,14 @@ def serve(kind: str, workers: int, port: int) -> None:
         file=(0, 0),
     )
     with patch.object(server, "_begin_work", partial(_begin_work, kind)):
-        server.serve(settings)
+        server.serve(settings, nullcontext(lambda: socketpair()[1]))
 
 
-def _begin_work(kind: str, settings: Settings, metrics_folder: Path) -> ASGIApplication:
+def _begin_work(kind: str, settings: Settings, metrics_folder: Path, writer: socket) -> ASGIApplication:
     # This is a worker process, in which nothing is patched yet.
     app = as_asgi({"bare": bare, "dressed": dressed}[kind]())
-    patch.object(server, "build_app", lambda _: app).start()
-    return server._begin_work(settings, metrics_folder)  # noqa: SLF001 - there is no other way to the same server
+    patch.object(server, "build_app", lambda *_: app).start()
+    return server._begin_work(settings, metrics_folder, writer)  # noqa: SLF001 - there is no other way to the same server
 
 
 class BareOrders:

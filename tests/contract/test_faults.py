@@ -167,10 +167,23 @@ def kill_a_worker(service: Service) -> None:
 
 def test_workers_that_are_killed_one_after_the_other_are_all_replaced(database: Path) -> None:
     with running(database) as service:
+        files = Path(f"/proc/{service.process.pid}/fd")
+        before = len(list(files.iterdir()))
         for _ in range(4):
             kill_a_worker(service)
         service.wait_until_it_answers()
         assert service.order("jo", "netflix").status == OK
+        wait_for(lambda: len(list(files.iterdir())) <= before)  # nothing is left of those that died
+
+
+def test_killing_the_process_that_writes_loses_nothing_that_was_answered(database: Path) -> None:
+    with running(database) as service, storming(service, 8) as storm:
+        wait_for(lambda: len(storm.placed) > 50)
+        service.process.kill()
+        wait_for(lambda: service.listeners() == 0)
+
+    assert set(storm.refused) <= {REFUSED, UNAVAILABLE}
+    storm.verify(database)
 
 
 def test_a_worker_that_dies_while_the_file_is_away_is_replaced_when_it_is_back(database: Path) -> None:
@@ -307,17 +320,18 @@ def test_a_disk_without_room_refuses_orders_and_goes_on_reading(database: Path) 
     """The file may not grow: what a full disk, or a limit on the size of files, comes to."""
     with running(database) as service:
         assert service.order("known", "netflix").status == OK
-        limits = {worker: resource.prlimit(worker, resource.RLIMIT_FSIZE) for worker in service.workers()}
-        for worker, (_, hard) in limits.items():
-            resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, hard))
+        processes = {service.process.pid, *service.workers()}
+        limits = {process: resource.prlimit(process, resource.RLIMIT_FSIZE) for process in processes}
+        for process, (_, hard) in limits.items():
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (1, hard))
 
         refused = [service.order(f"user-{number}", "netflix") for number in range(20)]
         assert {(one.status, one.json["error"]) for one in refused} == {(UNAVAILABLE, "storage_unavailable")}
         assert service.user("known")["product_ids"] == ["netflix"]
         assert service.request("GET", "/products").status == OK
 
-        for worker, limit in limits.items():
-            resource.prlimit(worker, resource.RLIMIT_FSIZE, limit)
+        for process, limit in limits.items():
+            resource.prlimit(process, resource.RLIMIT_FSIZE, limit)
         assert service.order("user-1", "netflix").status == OK
 
     found = audit_database(str(database))

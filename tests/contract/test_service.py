@@ -36,8 +36,9 @@ def test_it_has_as_many_workers_as_it_says(service: Service) -> None:
     assert len(service.workers()) == 3
 
 
-def test_its_workers_are_not_stopped_for_the_sake_of_whoever_wakes(service: Service) -> None:
-    assert {os.sched_getscheduler(worker) for worker in service.workers()} == {os.SCHED_BATCH}
+def test_none_of_its_processes_is_stopped_for_the_sake_of_whoever_wakes(service: Service) -> None:
+    processes = {service.process.pid, *service.workers()}
+    assert {os.sched_getscheduler(process) for process in processes} == {os.SCHED_BATCH}
 
 
 def test_of_32_simultaneous_identical_orders_one_is_placed(service: Service) -> None:

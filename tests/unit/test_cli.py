@@ -195,7 +195,7 @@ class TestServe:
         self, benefits: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Standard error is for log lines, in JSON."""
-        monkeypatch.setattr(server, "serve", lambda _: None)
+        monkeypatch.setattr(server, "serve", lambda *_: None)
 
         status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", free_port())  # noqa: S104 - it warns of that
 

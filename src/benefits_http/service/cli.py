@@ -15,7 +15,7 @@ from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, Sto
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_http.service import server
-from benefits_http.service.composition import audit_database, back_up_database, open_store
+from benefits_http.service.composition import audit_database, back_up_database, open_store, writing_to
 from benefits_http.service.identity import require_header_name
 from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
 from benefits_http.wire import InvalidRequestError, ProductBody, read_catalogue
@@ -249,15 +249,14 @@ def serve(  # noqa: PLR0913 - an argument for each setting
         address = server.resolve(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    with open_store(
-        database
-    ) as store:  # a file that can't be used is said here, once, and not by every worker
-        file = store.identity
-    shown = f"[{address}]" if ":" in address else address
-    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
-    _warn(address, identity_header)
-    server.serve(
-        Settings(
+    # A file that can't be used is said here, once, and not by every worker.
+    with open_store(database) as store:
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(
+            f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops."
+        )
+        _warn(address, identity_header)
+        settings = Settings(
             database=database,
             host=address,
             port=port,
@@ -267,9 +266,9 @@ def serve(  # noqa: PLR0913 - an argument for each setting
             frontend=frontend,
             identity_header=identity_header,
             log_paths=log_paths,
-            file=file,
+            file=store.identity,
         )
-    )
+        server.serve(settings, writing_to(store, opening_balance))
 
 
 def _warn(address: str, identity_header: str | None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from decimal import Decimal
 from functools import partial
+from socket import socket
 
 from benefits_core import UseCases
 from benefits_http.app import create_app
@@ -14,9 +17,10 @@ from benefits_http.service.identity import authenticate, describe_identity, rest
 from benefits_http.service.metrics import Metrics, describe_metrics
 from benefits_http.service.observation import describe_request_ids, observed
 from benefits_http.service.settings import Settings
+from benefits_http.service.writing import Connect, Writer, writing
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
-__all__ = ["audit_database", "back_up_database", "build_app", "open_store"]
+__all__ = ["audit_database", "back_up_database", "build_app", "open_store", "writing_to"]
 
 
 def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteStore:
@@ -28,12 +32,20 @@ def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteS
     return SqliteStore(database, file=file)
 
 
-def build_app(settings: Settings) -> ASGIApplication:
-    """Return the application that a worker process serves."""
+def writing_to(store: SqliteStore, opening_balance: Decimal) -> AbstractContextManager[Connect]:
+    """Return what writes to a store, for all workers."""
+    return writing(UseCases.over(store, opening_balance=opening_balance), store)
+
+
+def build_app(settings: Settings, writer: socket) -> ASGIApplication:
+    """Return the application that a worker process serves.
+
+    :param writer: the worker's end of a connection to who writes.
+    """
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
     over = partial(UseCases.over, opening_balance=settings.opening_balance)
-    use_cases = metrics.counting_orders(on_event_loop(over, store))
+    use_cases = metrics.counting_orders(on_event_loop(over, store, Writer(writer)))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)

@@ -11,7 +11,8 @@ import shutil
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,13 +21,14 @@ from typing import Any, Final, cast
 
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
-from granian.server.mp import MPServer
+from granian.server.mp import MPServer, WorkerProcess
 
 from benefits_http.service import logs
 from benefits_http.service.asgi import ASGIApplication
 from benefits_http.service.composition import build_app
 from benefits_http.service.metrics import shared_by_workers
 from benefits_http.service.settings import Settings
+from benefits_http.service.writing import Connect
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8
@@ -52,20 +54,23 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _begin_work(settings: Settings, metrics_folder: Path) -> ASGIApplication:
+def _begin_work(settings: Settings, metrics_folder: Path, writer: socket.socket) -> ASGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    _prefer_throughput()
     Thread(target=_outlive_nobody, args=[metrics_folder], daemon=True).start()
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     # What is registered first is done last.
     atexit.register(os._exit, 0)
-    app = build_app(settings)
+    app = build_app(settings, writer)
+    _freeze()
+    return app
+
+
+def _freeze() -> None:
     # What is there now stays. To look through it for garbage, again and again, stopped everybody for 20 to 30 ms each time.
     gc.collect()
     gc.freeze()
-    return app
 
 
 def _prefer_throughput() -> None:
@@ -91,19 +96,41 @@ class _Supervisor(MPServer):
     although what a worker can't start without, such as the database file, may be back in the next moment.
     """
 
+    def __init__(self, connect: Connect, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super().__init__("benefits", **options)
+        self._connect = connect
+        self._handed_over = socket.socket()
+
+    def _spawn_worker(
+        self,
+        idx: int,
+        target: Callable[..., None],
+        callback_loader: Callable[..., object],
+        *arguments: object,
+    ) -> WorkerProcess:
+        self._handed_over.close()  # whom it was for has got it by now
+        self._handed_over = self._connect()
+        callback_loader = partial(callback_loader, self._handed_over)
+        return super()._spawn_worker(idx, target, callback_loader, *arguments)
+
     def _respawn_workers(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
         super()._respawn_workers(*arguments, **options)
         self.respawned_wrks.clear()  # the record by which it would give up
         time.sleep(PAUSE_BETWEEN_RESPAWNS)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns."""
+def serve(settings: Settings, writing: AbstractContextManager[Connect]) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns.
+
+    :param writing: as long as it is open, this process writes for the workers that it connects.
+    """
+    _prefer_throughput()  # as will all that is begun here
     # A worker that dies is replaced while threads run here, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
-    with shared_by_workers() as metrics_folder:
+    with shared_by_workers() as metrics_folder, writing as connect:
+        _freeze()
         _Supervisor(
-            "benefits",
+            connect,
             address=settings.host,
             port=settings.port,
             interface=Interfaces.ASGINL,

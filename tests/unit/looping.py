@@ -1,0 +1,81 @@
+"""Use cases as a worker has them, with who writes for it in a thread of the same process: for tests of both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from typing import TypeVar
+
+from benefits_core import MemoryStore, Order, Store, UseCases
+from benefits_http.service.event_loop import on_event_loop
+from benefits_http.service.suspension import Suspendable
+from benefits_http.service.writing import Writer, writing
+from benefits_sqlite import SqliteStore
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def _batch(*, since: float) -> Iterator[None]:
+    assert 0 <= time.monotonic() - since < 60
+    yield
+
+
+class View:
+    """A look at a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.users, self.products, self.orders = store.users, store.products, store.orders
+        self.closed = False
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class BatchingMemoryStore(MemoryStore):
+    """A store in memory that remembers how it was looked at, and whose batches are what a test makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[View] = []
+        self.batch: Callable[..., AbstractContextManager[None]] = _batch
+
+    def snapshot(self) -> View:
+        self.views.append(View(self))
+        return self.views[-1]
+
+
+@asynccontextmanager
+async def worker(
+    store: BatchingMemoryStore | SqliteStore, over: Callable[[Store], UseCases] = UseCases.over
+) -> AsyncIterator[UseCases]:
+    """Be a worker, on the event loop that runs."""
+    with writing(over(store), store) as connect, closing(connect()) as end:
+        writer = Writer(end)
+        try:
+            yield on_event_loop(over, store, writer)
+        finally:
+            writer.end()
+            await asyncio.sleep(0)
+
+
+def run(
+    store: BatchingMemoryStore,
+    function: Callable[[UseCases], _Result],
+    over: Callable[[Store], UseCases] = UseCases.over,
+) -> _Result:
+    """Return what a function makes of the use cases, on an event loop."""
+
+    async def running() -> _Result:
+        async with worker(store, over) as cases:
+            return await Suspendable(function)(cases)
+
+    return asyncio.run(running())
+
+
+async def order(use_cases: UseCases, user_id: str, *items: str) -> Order:
+    """Order something."""
+    return await Suspendable(use_cases.place_order)(user_id, items)
