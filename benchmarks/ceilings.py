@@ -73,11 +73,11 @@ def serve(kind: str, workers: int, port: int) -> None:
         server.serve(settings, nullcontext(lambda: socketpair()[1]))
 
 
-def _begin_work(kind: str, settings: Settings, metrics_folder: Path, writer: socket) -> ASGIApplication:
+def _begin_work(kind: str, settings: Settings, metrics_folder: Path, end: socket) -> ASGIApplication:
     # This is a worker process, in which nothing is patched yet.
     app = as_asgi({"bare": bare, "dressed": dressed}[kind]())
     patch.object(server, "build_app", lambda *_: app).start()
-    return server._begin_work(settings, metrics_folder, writer)  # noqa: SLF001 - there is no other way to the same server
+    return server._begin_work(settings, metrics_folder, end)  # noqa: SLF001 - there is no other way to the same server
 
 
 class BareOrders:

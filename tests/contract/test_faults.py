@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
@@ -174,6 +174,29 @@ def test_workers_that_are_killed_one_after_the_other_are_all_replaced(database: 
         service.wait_until_it_answers()
         assert service.order("jo", "netflix").status == OK
         wait_for(lambda: len(list(files.iterdir())) <= before)  # nothing is left of those that died
+
+
+def test_a_worker_that_dies_while_orders_wait_for_another_program_is_replaced_at_once(database: Path) -> None:
+    with running(database) as service, ThreadPoolExecutor(8) as pool:
+        with write_lock_held(database):
+            waiting = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(8)]
+            wait_for(lambda: connections(service) >= 8)
+            began = time.monotonic()
+            kill_a_worker(service)
+            assert time.monotonic() - began < 4  # others wait for five
+        for order in waiting:
+            with suppress(OSError, http.client.HTTPException):  # those that the killed one held
+                assert order.result(A_LONG_TIME).status == OK
+
+
+def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
+    """A supervisor of services starts it again; half of it would go on for ever, and nobody would know."""
+    with running(database) as service:
+        workers = service.workers()
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (4, 4))
+        os.kill(min(workers), signal.SIGKILL)
+        assert service.process.wait(A_LONG_TIME) == 1
+        wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_killing_the_process_that_writes_loses_nothing_that_was_answered(database: Path) -> None:

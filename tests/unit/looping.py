@@ -55,11 +55,20 @@ async def worker(
     """Be a worker, on the event loop that runs."""
     with writing(over(store), store) as connect, closing(connect()) as end:
         writer = Writer(end)
+        cases = on_event_loop(over, store, writer)
+        writer.ping()
+        await a_few_turns()
         try:
-            yield on_event_loop(over, store, writer)
+            yield cases
         finally:
             writer.end()
-            await asyncio.sleep(0)
+            await a_few_turns()
+
+
+async def a_few_turns() -> None:
+    """Let tasks that have begun come to where they wait for another thread: connected, and what they send is sent."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def run(

@@ -48,25 +48,39 @@ def test_what_is_sent_arrives(message: Any) -> None:
 
 
 def test_it_does_not_matter_in_which_pieces_it_arrives() -> None:
-    sent = bytearray()
+    async def talk() -> bytes:
+        one, other = socket.socketpair()
+        with other:
+            _, mouth = await asyncio.get_running_loop().create_connection(Ear, sock=one)
+            for message in ("a", ["b"], ""):
+                mouth.send(message)
+            mouth.end()
+            await asyncio.sleep(0)
+            return other.recv(1000)
 
-    class Wire(asyncio.Transport):
-        def write(self, data: bytes | bytearray | memoryview[int]) -> None:
-            sent.extend(data)
-
-    mouth, ear = Ear(), Ear()
-    mouth.connection_made(Wire())
-    for message in ("a", ["b"], ""):
-        mouth.send(message)
-
+    sent, ear = asyncio.run(talk()), Ear()
     for byte in sent:
         ear.data_received(bytes([byte]))
-    ear.data_received(bytes(sent))
+    ear.data_received(sent)
 
-    heard = [ear.heard.get_nowait() for _ in range(6)]
-    assert heard == ["a", ["b"], ""] * 2
+    assert [ear.heard.get_nowait() for _ in range(6)] == ["a", ["b"], ""] * 2
     assert ear.heard.empty()
 
 
-def test_what_was_never_connected_can_be_ended() -> None:
-    Ear().end()
+def test_what_is_sent_to_nobody_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk() -> None:
+        one, other = await connected()
+        other.end()
+        await asyncio.sleep(0)
+        for _ in range(10):
+            one.send("anybody there?")
+            await asyncio.sleep(0)
+        one.end()
+        one.send("no")
+        await asyncio.sleep(0)
+
+    asyncio.run(talk())
+    never_connected = Ear()
+    never_connected.send("hello")
+    never_connected.end()
+    assert not caplog.messages

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from decimal import Decimal
 from threading import get_ident
 from typing import Any
@@ -30,7 +31,7 @@ from benefits_core import (
 )
 from benefits_http.service.suspension import Suspendable
 from benefits_http.service.writing import UnforeseenError, Writer, writing
-from unit.looping import BatchingMemoryStore, order, run, worker
+from unit.looping import BatchingMemoryStore, a_few_turns, order, run, worker
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_what_nobody_has_foreseen_is_raised_as_it_was_there(store: BatchingMemor
         run(store, lambda cases: cases.place_order("jo", ["netflix"]), over)
 
 
-def test_workers_write_in_one_batch_and_each_is_told_what_is_its_own(store: BatchingMemoryStore) -> None:
+def test_workers_share_batches_and_each_is_told_what_is_its_own(store: BatchingMemoryStore) -> None:
     go_on = threading.Event()
     batches: list[float] = []
 
@@ -103,16 +104,16 @@ def test_workers_write_in_one_batch_and_each_is_told_what_is_its_own(store: Batc
                 asyncio.create_task(Suspendable(writer.do)("get_user", name))
                 for writer, name in zip(writers * 3, "abcdef", strict=True)
             ]
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             go_on.set()
             assert [user.user_id for user in await asyncio.gather(*asking)] == list("abcdef")
             for writer in writers:
                 writer.end()
-            await asyncio.sleep(0)
+            await a_few_turns()
 
     store.batch = batch
     asyncio.run(ask())
-    assert len(batches) == 1
+    assert len(batches) <= 2  # what comes while the first is kept is the second
 
 
 def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMemoryStore) -> None:
@@ -131,7 +132,7 @@ def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMem
                 asyncio.create_task(Suspendable(each.do)("get_user", name))
                 for each, name in ((gone, "gone"), (writer, "here"))
             ]
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             gone.end()
             go_on.set()
             assert (await asking[1]).user_id == "here"
@@ -139,11 +140,52 @@ def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMem
                 await asking[0]
             assert (await Suspendable(writer.do)("get_user", "later")).user_id == "later"
             writer.end()
-            await asyncio.sleep(0)
+            await a_few_turns()
 
     store.batch = batch
     asyncio.run(ask())
     assert store.users.get("gone")  # what was asked for is done
+
+
+def test_a_worker_is_told_when_the_writing_ends(store: BatchingMemoryStore) -> None:
+    async def ask() -> None:
+        with ExitStack() as ending:
+            writer = Writer(ending.enter_context(writing(UseCases.over(store), store))())
+            assert (await Suspendable(writer.do)("get_user", "jo")).user_id == "jo"
+            writer.ping()
+        await a_few_turns()
+        with pytest.raises(StorageUnavailableError, match="ended"):
+            writer.ping()
+
+    asyncio.run(ask())
+
+
+def test_while_the_thread_waits_workers_can_be_connected(store: BatchingMemoryStore) -> None:
+    first_is_in, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        assert since
+        first_is_in.set()
+        assert go_on.wait(30)
+        yield
+
+    async def ask() -> None:
+        with writing(UseCases.over(store), store) as connect, closing(connect()) as one:
+            writers = [Writer(one)]
+            first = asyncio.create_task(Suspendable(writers[0].do)("get_user", "a"))
+            await asyncio.to_thread(first_is_in.wait, 30)
+            with closing(connect()) as other:
+                writers.append(Writer(other))
+                second = asyncio.create_task(Suspendable(writers[1].do)("get_user", "b"))
+                go_on.set()
+                assert [(await user).user_id for user in (first, second)] == ["a", "b"]
+                for writer in writers:
+                    writer.end()
+                await a_few_turns()
+
+    store.batch = batch
+    asyncio.run(ask())
 
 
 def test_a_worker_that_does_not_listen_keeps_nobody_waiting(store: BatchingMemoryStore) -> None:
@@ -154,17 +196,19 @@ def test_a_worker_that_does_not_listen_keeps_nobody_waiting(store: BatchingMemor
 
     async def ask() -> None:
         with (
+            ExitStack() as deaf,
             writing(UseCases.over(store), store) as connect,
-            closing(connect()) as deaf,
             closing(connect()) as end,
         ):
-            await asyncio.to_thread(deaf.sendall, len(message).to_bytes(4, "big") + message)
+            ear = deaf.enter_context(connect())
+            await asyncio.to_thread(ear.sendall, len(message).to_bytes(4, "big") + message)
             writer = Writer(end)
             assert (await Suspendable(writer.do)("get_user", "jo")).user_id == "jo"
             writer.end()
-            await asyncio.sleep(0)
+            await a_few_turns()
 
     asyncio.run(ask())
+    gc.collect()  # which would complain of a connection that is still open
 
 
 def test_who_waits_is_told_when_nobody_writes_any_more_and_so_is_who_comes() -> None:
@@ -174,7 +218,7 @@ def test_who_waits_is_told_when_nobody_writes_any_more_and_so_is_who_comes() -> 
             writer = Writer(theirs)
             waiting = [asyncio.create_task(Suspendable(writer.do)("get_user", name)) for name in "abc"]
             waiting[1].cancel()
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             ours.close()
             told = await asyncio.gather(*waiting, return_exceptions=True)
             assert [type(error) for error in told] == [
@@ -214,7 +258,7 @@ def test_who_has_hardly_waited_is_not_refused_with_the_first_who_has_waited_too_
         store.batch = batch
         async with worker(store, over) as cases:
             first, second = (asyncio.create_task(order(cases, name, "netflix")) for name in "ab")
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             go_on.set()
             with pytest.raises(StorageUnavailableError):
                 await first
@@ -229,10 +273,11 @@ def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(
 ) -> None:
     first_is_in, go_on = threading.Event(), threading.Event()
     batches: list[int] = []
+    since_when: list[float] = []
 
     @contextmanager
     def batch(*, since: float) -> Iterator[None]:
-        assert since
+        since_when.append(since)
         before = len(placed())
         yield
         batches.append(len(placed()) - before)
@@ -242,19 +287,24 @@ def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(
     def placed() -> list[str]:
         return [name for name in map(str, range(71)) if store.orders.of_user(name)]
 
-    async def ask_for_many() -> None:
+    async def ask_for_many() -> tuple[float, float]:
         store.batch = batch
         async with worker(store) as cases:
             first = asyncio.create_task(order(cases, "0", "netflix"))
             await asyncio.to_thread(first_is_in.wait, 30)
+            began = time.monotonic()
             others = [asyncio.create_task(order(cases, str(n), "netflix")) for n in range(1, 71)]
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             assert not first.done()  # nobody is told before it is kept
+            sent = time.monotonic()
             go_on.set()
             await asyncio.gather(first, *others)
+            return began, sent
 
-    asyncio.run(ask_for_many())
+    began, sent = asyncio.run(ask_for_many())
     assert batches == [1, 64, 6]
+    # The others have waited since they came, and not since their batch began.
+    assert began <= since_when[1] <= since_when[2] <= sent
     first = [store.orders.get(number) for number in ("1", "2", "3")]
     assert [order and order.user_id for order in first] == ["0", "1", "2"]
 
@@ -315,7 +365,7 @@ def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: BatchingMemo
         store.batch = batch
         async with worker(store) as cases:
             orders = [asyncio.create_task(order(cases, name, "netflix")) for name in "abc"]
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             go_on.set()
             outcomes = await asyncio.gather(*orders, return_exceptions=True)
             assert [str(outcome) for outcome in outcomes] == ["the disk is full"] * 3
@@ -325,6 +375,15 @@ def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: BatchingMemo
 
 
 def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: BatchingMemoryStore) -> None:
+    batches: list[float] = []
+
+    @contextmanager
+    def batch(*, since: float) -> Iterator[None]:
+        batches.append(since)
+        yield
+
+    store.batch = batch
+
     async def ask() -> tuple[Order | BaseException, Order | BaseException]:
         async with worker(store) as cases:
             return await asyncio.gather(
@@ -334,6 +393,7 @@ def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: Batchi
     refused, placed = asyncio.run(ask())
     assert isinstance(refused, OrderRefusedError)
     assert isinstance(placed, Order)
+    assert len(batches) == 1
 
 
 def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: BatchingMemoryStore) -> None:
@@ -349,7 +409,7 @@ def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: Batchin
         store.batch = batch
         async with worker(store) as cases:
             first, gone, other = (asyncio.create_task(order(cases, name, "netflix")) for name in "abc")
-            await asyncio.sleep(0.1)
+            await a_few_turns()
             gone.cancel()
             go_on.set()
             await asyncio.wait_for(asyncio.gather(first, other), 30)

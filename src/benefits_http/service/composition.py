@@ -37,15 +37,15 @@ def writing_to(store: SqliteStore, opening_balance: Decimal) -> AbstractContextM
     return writing(UseCases.over(store, opening_balance=opening_balance), store)
 
 
-def build_app(settings: Settings, writer: socket) -> ASGIApplication:
+def build_app(settings: Settings, end: socket) -> ASGIApplication:
     """Return the application that a worker process serves.
 
-    :param writer: the worker's end of a connection to who writes.
+    :param end: the worker's of a connection to who writes.
     """
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()
     over = partial(UseCases.over, opening_balance=settings.opening_balance)
-    use_cases = metrics.counting_orders(on_event_loop(over, store, Writer(writer)))
+    use_cases = metrics.counting_orders(on_event_loop(over, store, Writer(end)))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)

@@ -14,16 +14,13 @@ _LENGTH: Final = 4
 class Connection(asyncio.Protocol):
     """One end. Nobody else has any of the two, so messages are whatever can be pickled."""
 
-    _transport: asyncio.Transport
-
     def __init__(self) -> None:
-        self.connected = False
+        self._transport: asyncio.Transport | None = None
         self._begun = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See :class:`asyncio.BaseProtocol`."""
         self._transport = cast("asyncio.Transport", transport)
-        self.connected = True
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
@@ -34,13 +31,14 @@ class Connection(asyncio.Protocol):
         self._begun = rest
 
     def send(self, message: object) -> None:
-        """Send something, once connected. It waits in memory until the other end takes it, and is lost with that."""
-        body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        self._transport.write(len(body).to_bytes(_LENGTH, "big") + body)
+        """Send something. It waits in memory until the other end takes it, and is lost if there is none."""
+        if self._transport is not None and not self._transport.is_closing():
+            body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+            self._transport.write(len(body).to_bytes(_LENGTH, "big") + body)
 
     def end(self) -> None:
-        """End the connection, whatever is still on its way."""
-        if self.connected:
+        """End the connection, whatever is still on its way. Sockets are closed in the next turn of the loop."""
+        if self._transport is not None:
             self._transport.abort()
 
     @abstractmethod

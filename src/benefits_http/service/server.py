@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -54,7 +54,7 @@ def resolve(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _begin_work(settings: Settings, metrics_folder: Path, writer: socket.socket) -> ASGIApplication:
+def _begin_work(settings: Settings, metrics_folder: Path, end: socket.socket) -> ASGIApplication:
     """Be a worker process: return the application that it serves."""
     # A terminal sends Ctrl-C to every process. The parent alone acts on it, and tells the workers to finish by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -62,7 +62,7 @@ def _begin_work(settings: Settings, metrics_folder: Path, writer: socket.socket)
     # Granian's threads may still run when the interpreter is taken down, and abort the process then (before Python 3.14).
     # What is registered first is done last.
     atexit.register(os._exit, 0)
-    app = build_app(settings, writer)
+    app = build_app(settings, end)
     _freeze()
     return app
 
@@ -99,7 +99,7 @@ class _Supervisor(MPServer):
     def __init__(self, connect: Connect, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
         super().__init__("benefits", **options)
         self._connect = connect
-        self._handed_over = socket.socket()
+        self._handed_over = ExitStack()
 
     def _spawn_worker(
         self,
@@ -109,9 +109,19 @@ class _Supervisor(MPServer):
         *arguments: object,
     ) -> WorkerProcess:
         self._handed_over.close()  # whom it was for has got it by now
-        self._handed_over = self._connect()
-        callback_loader = partial(callback_loader, self._handed_over)
+        end = self._handed_over.enter_context(self._connect())
+        callback_loader = partial(callback_loader, end)
         return super()._spawn_worker(idx, target, callback_loader, *arguments)
+
+    def serve(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
+        with self._handed_over:
+            try:
+                super().serve(*arguments, **options)
+            except (
+                BaseException
+            ):  # else this process would wait for its workers, and they for somebody who writes
+                self._stop_workers()  # type: ignore[no-untyped-call] # it has no types
+                raise
 
     def _respawn_workers(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
         super()._respawn_workers(*arguments, **options)

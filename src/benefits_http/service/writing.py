@@ -11,14 +11,14 @@ import asyncio
 import socket
 import time
 import traceback
-from asyncio import Future, Queue, QueueEmpty
+from asyncio import Future, Queue
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 from itertools import count
 from threading import Thread
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 import attrs
 
@@ -67,17 +67,26 @@ class Writer(Connection):
         self._unsent: list[_Request] = []
         self._outcomes: dict[int, Future[_Outcome]] = {}
 
+    def ping(self) -> None:
+        """Return if there is somebody who writes. Like all of this, it is called on the event loop.
+
+        :raises StorageUnavailableError: there is not.
+        """
+        if self._connecting is None:
+            loop = asyncio.get_running_loop()
+            self._connecting = loop.create_task(loop.create_connection(lambda: self, sock=self._end))
+        if self._lost:
+            raise _nobody_writes()
+
     def do(self, use_case: str, *arguments: object) -> Any:  # noqa: ANN401 - what the use case returns
         """Return what a use case returns there, or raise what it raises, once that is kept.
 
-        It is called on the event loop, by what a ``Suspendable`` calls.
+        It is called by what a ``Suspendable`` calls.
 
-        :raises StorageUnavailableError: the thread has ended.
+        :raises StorageUnavailableError: there is nobody who writes.
         """
         self.ping()
         loop = asyncio.get_running_loop()
-        if self._connecting is None:
-            self._connecting = loop.create_task(loop.create_connection(lambda: self, sock=self._end))
         if not self._unsent:
             loop.call_soon(self._send_all)  # of this turn of the loop
         number, outcome = next(self._numbers), loop.create_future()
@@ -88,21 +97,13 @@ class Writer(Connection):
             raise error
         return result
 
-    def ping(self) -> None:
-        """Return if there is somebody who writes.
-
-        :raises StorageUnavailableError: there is not.
-        """
-        if self._lost:
-            raise _nobody_writes()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send what has waited for it."""
         super().connection_made(transport)
         self._send_all()
 
     def _send_all(self) -> None:
-        if self.connected:
+        if self._transport is not None:
             unsent, self._unsent = self._unsent, []
             self.send(unsent)
 
@@ -131,7 +132,7 @@ def writing(use_cases: UseCases, store: BatchingStore) -> Iterator[Connect]:
     """
     loop = asyncio.new_event_loop()
     batches = _Batches(use_cases, store)
-    workers: set[_Worker] = set()
+    workers: WeakSet[_Worker] = WeakSet()
 
     async def work() -> None:
         try:
@@ -139,48 +140,42 @@ def writing(use_cases: UseCases, store: BatchingStore) -> Iterator[Connect]:
         finally:
             for worker in workers:
                 worker.end()
-            await asyncio.sleep(0)  # it takes a turn of the loop
+
+    working = loop.create_task(work())
+
+    def run() -> None:
+        with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(asyncio.wait_for(working, None))
+
+    def worker() -> _Worker:
+        workers.add(new := _Worker(batches.waiting))
+        return new
 
     def connect() -> socket.socket:
         ours, theirs = socket.socketpair()
-        made = loop.create_connection(lambda: _Worker(workers, batches.waiting), sock=ours)
-        asyncio.run_coroutine_threadsafe(made, loop).result()
+        # Nobody waits for it: the thread may be in a batch that waits for the file. What the worker sends waits in its socket.
+        asyncio.run_coroutine_threadsafe(loop.create_connection(worker, sock=ours), loop)
         return theirs
 
-    working = loop.create_task(work())
-    thread = Thread(target=partial(_run, loop, working), daemon=True)
+    thread = Thread(target=run, daemon=True)
     thread.start()
     try:
         yield connect
     finally:
-        loop.call_soon_threadsafe(working.cancel)
+        with suppress(RuntimeError):  # it has failed, and closed its loop
+            loop.call_soon_threadsafe(working.cancel)
         thread.join()
-        loop.close()
-
-
-def _run(loop: asyncio.AbstractEventLoop, working: asyncio.Task[None]) -> None:
-    with suppress(asyncio.CancelledError):
-        loop.run_until_complete(working)
 
 
 class _Worker(Connection):
     """A worker, as the thread that writes sees it.
 
-    :param all_workers: those that are there, and so itself while it is.
     :param waiting: where to put what it asks for.
     """
 
-    def __init__(self, all_workers: set[_Worker], waiting: Queue[_Call]) -> None:
+    def __init__(self, waiting: Queue[_Call]) -> None:
         super().__init__()
-        self._all_workers = all_workers
         self._waiting = waiting
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._all_workers.add(self)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._all_workers.remove(self)
 
     def receive(self, message: list[_Request]) -> None:
         for request in message:
@@ -211,38 +206,28 @@ class _Batches:
         """Do all that comes, for ever."""
         while True:
             calls = [await self.waiting.get()]
-            outcomes = await self._outcomes(calls)
+            outcomes = self._outcomes(calls)
             told = defaultdict[_Worker, list[tuple[int, _Outcome]]](list)
             for call, outcome in zip(calls, outcomes, strict=True):
                 told[call.worker].append((call.number, outcome))
             for worker, message in told.items():
                 worker.send(message)
 
-    async def _outcomes(self, calls: list[_Call]) -> list[_Outcome]:
-        """Do what was called, and what is called meanwhile, which is added to the list."""
+    def _outcomes(self, calls: list[_Call]) -> list[_Outcome]:
+        """Do what was called, and what waits behind it, which is added to the list."""
         outcomes: list[_Outcome] = []
         try:
             with self._store.batch(since=calls[0].since):
-                # One after the other is taken from the queue: who comes while the first one waits for the file is in time.
                 for call in calls:
                     outcomes.append(self._outcome(call))
                     # Where the first one has waited for too long, the others have not.
                     in_vain = isinstance(outcomes[-1][1], StorageUnavailableError)
-                    if len(calls) < MOST_TOGETHER and not in_vain:
-                        calls += await self._next()
+                    if len(calls) < MOST_TOGETHER and not in_vain and not self.waiting.empty():
+                        calls.append(self.waiting.get_nowait())
         except Exception as error:  # noqa: BLE001 - whatever it is, this thread has to go on
             # None of it was kept, so none of it may be told; and each is told by an error of its own.
             return [(None, _portable(error)) for _ in calls]
         return outcomes
-
-    async def _next(self) -> list[_Call]:
-        if self.waiting.empty():
-            # One turn of the loop finds out that something has come, the next one reads it.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        with suppress(QueueEmpty):
-            return [self.waiting.get_nowait()]
-        return []
 
     def _outcome(self, call: _Call) -> _Outcome:
         try:
