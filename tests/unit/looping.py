@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from threading import Event
 from typing import TypeVar
 
 from benefits_core import MemoryStore, Order, Store, UseCases
@@ -15,12 +16,6 @@ from benefits_http.service.writing import Writer, writing
 from benefits_sqlite import SqliteStore
 
 _Result = TypeVar("_Result")
-
-
-@contextmanager
-def _batch(*, since: float) -> Iterator[None]:
-    assert 0 <= time.monotonic() - since < 60
-    yield
 
 
 class View:
@@ -36,12 +31,28 @@ class View:
 
 
 class BatchingMemoryStore(MemoryStore):
-    """A store in memory that remembers how it was looked at, and whose batches are what a test makes of them."""
+    """A store in memory that remembers how it was looked at, and whose batches wait until a test lets them go on.
+
+    :ivar begun: whether a batch has begun.
+    :ivar go_on: whether batches may go on, which they may unless a test says otherwise.
+    :ivar since_when: since when those had waited for whom each batch was opened.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.views: list[View] = []
-        self.batch: Callable[..., AbstractContextManager[None]] = _batch
+        self.begun, self.go_on = Event(), Event()
+        self.go_on.set()
+        self.since_when: list[float] = []
+        self.batch: Callable[..., AbstractContextManager[None]] = self._batch
+
+    @contextmanager
+    def _batch(self, *, since: float) -> Iterator[None]:
+        assert 0 <= time.monotonic() - since < 60
+        self.since_when.append(since)
+        self.begun.set()
+        assert self.go_on.wait(30)
+        yield
 
     def snapshot(self) -> View:
         self.views.append(View(self))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,20 +35,12 @@ def store() -> BatchingMemoryStore:
 def test_who_is_known_is_read_on_the_event_loop_and_who_is_not_is_created_in_a_batch(
     store: BatchingMemoryStore,
 ) -> None:
-    batches: list[float] = []
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        batches.append(since)
-        yield
-
     def twice(cases: UseCases) -> None:
         assert cases.get_user("jo").balance == 500
-        assert len(batches) == 1
+        assert len(store.since_when) == 1
         assert cases.get_user("jo").balance == 500
-        assert len(batches) == 1
+        assert len(store.since_when) == 1
 
-    store.batch = batch
     run(store, twice)
     assert store.users.get("jo") is not None
 

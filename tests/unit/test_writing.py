@@ -84,14 +84,7 @@ def test_what_nobody_has_foreseen_is_raised_as_it_was_there(store: BatchingMemor
 
 
 def test_workers_share_batches_and_each_is_told_what_is_its_own(store: BatchingMemoryStore) -> None:
-    go_on = threading.Event()
-    batches: list[float] = []
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        batches.append(since)
-        assert go_on.wait(30)
-        yield
+    store.go_on.clear()
 
     async def ask() -> None:
         with (
@@ -105,25 +98,18 @@ def test_workers_share_batches_and_each_is_told_what_is_its_own(store: BatchingM
                 for writer, name in zip(writers * 3, "abcdef", strict=True)
             ]
             await a_few_turns()
-            go_on.set()
+            store.go_on.set()
             assert [user.user_id for user in await asyncio.gather(*asking)] == list("abcdef")
             for writer in writers:
                 writer.end()
             await a_few_turns()
 
-    store.batch = batch
     asyncio.run(ask())
-    assert len(batches) <= 2  # what comes while the first is kept is the second
+    assert len(store.since_when) <= 2  # what comes while the first is kept is the second
 
 
 def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMemoryStore) -> None:
-    go_on = threading.Event()
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        assert since
-        assert go_on.wait(30)
-        yield
+    store.go_on.clear()
 
     async def ask() -> None:
         with writing(UseCases.over(store), store) as connect, closing(connect()) as end:
@@ -134,7 +120,7 @@ def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMem
             ]
             await a_few_turns()
             gone.end()
-            go_on.set()
+            store.go_on.set()
             assert (await asking[1]).user_id == "here"
             with pytest.raises(StorageUnavailableError):
                 await asking[0]
@@ -142,7 +128,6 @@ def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMem
             writer.end()
             await a_few_turns()
 
-    store.batch = batch
     asyncio.run(ask())
     assert store.users.get("gone")  # what was asked for is done
 
@@ -161,30 +146,22 @@ def test_a_worker_is_told_when_the_writing_ends(store: BatchingMemoryStore) -> N
 
 
 def test_while_the_thread_waits_workers_can_be_connected(store: BatchingMemoryStore) -> None:
-    first_is_in, go_on = threading.Event(), threading.Event()
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        assert since
-        first_is_in.set()
-        assert go_on.wait(30)
-        yield
+    store.go_on.clear()
 
     async def ask() -> None:
         with writing(UseCases.over(store), store) as connect, closing(connect()) as one:
             writers = [Writer(one)]
             first = asyncio.create_task(Suspendable(writers[0].do)("get_user", "a"))
-            await asyncio.to_thread(first_is_in.wait, 30)
+            await asyncio.to_thread(store.begun.wait, 30)
             with closing(connect()) as other:
                 writers.append(Writer(other))
                 second = asyncio.create_task(Suspendable(writers[1].do)("get_user", "b"))
-                go_on.set()
+                store.go_on.set()
                 assert [(await user).user_id for user in (first, second)] == ["a", "b"]
                 for writer in writers:
                     writer.end()
                 await a_few_turns()
 
-    store.batch = batch
     asyncio.run(ask())
 
 
@@ -235,37 +212,29 @@ def test_who_waits_is_told_when_nobody_writes_any_more_and_so_is_who_comes() -> 
 def test_who_has_hardly_waited_is_not_refused_with_the_first_who_has_waited_too_long(
     store: BatchingMemoryStore,
 ) -> None:
-    since_when: list[float] = []
-    go_on = threading.Event()
+    store.go_on.clear()
 
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        since_when.append(since)
-        assert go_on.wait(30)
-        yield
-
-    def over(store: Store) -> UseCases:
-        place_order = PlaceOrder(store)
+    def over(given: Store) -> UseCases:
+        place_order = PlaceOrder(given)
 
         def placing(user_id: str, items: Any) -> Order:
-            if len(since_when) == 1:
+            if len(store.since_when) == 1:
                 raise StorageUnavailableError("somebody has it for too long")
             return place_order(user_id, items)
 
-        return attrs.evolve(UseCases.over(store), place_order=placing)
+        return attrs.evolve(UseCases.over(given), place_order=placing)
 
     async def ask() -> None:
-        store.batch = batch
         async with worker(store, over) as cases:
             first, second = (asyncio.create_task(order(cases, name, "netflix")) for name in "ab")
             await a_few_turns()
-            go_on.set()
+            store.go_on.set()
             with pytest.raises(StorageUnavailableError):
                 await first
             assert (await second).user_id == "b"
 
     asyncio.run(ask())
-    assert len(since_when) == 2
+    assert len(store.since_when) == 2
 
 
 def test_what_comes_while_a_batch_is_kept_is_the_next_batch_up_to_a_number(
@@ -375,15 +344,6 @@ def test_each_of_a_batch_that_failed_has_an_error_of_its_own(store: BatchingMemo
 
 
 def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: BatchingMemoryStore) -> None:
-    batches: list[float] = []
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        batches.append(since)
-        yield
-
-    store.batch = batch
-
     async def ask() -> tuple[Order | BaseException, Order | BaseException]:
         async with worker(store) as cases:
             return await asyncio.gather(
@@ -393,25 +353,18 @@ def test_who_is_refused_keeps_nobody_of_the_batch_from_their_order(store: Batchi
     refused, placed = asyncio.run(ask())
     assert isinstance(refused, OrderRefusedError)
     assert isinstance(placed, Order)
-    assert len(batches) == 1
+    assert len(store.since_when) == 1
 
 
 def test_who_has_gone_meanwhile_keeps_nobody_of_the_batch_waiting(store: BatchingMemoryStore) -> None:
-    go_on = threading.Event()
-
-    @contextmanager
-    def batch(*, since: float) -> Iterator[None]:
-        assert since
-        yield
-        assert go_on.wait(30)
+    store.go_on.clear()
 
     async def leave() -> None:
-        store.batch = batch
         async with worker(store) as cases:
             first, gone, other = (asyncio.create_task(order(cases, name, "netflix")) for name in "abc")
             await a_few_turns()
             gone.cancel()
-            go_on.set()
+            store.go_on.set()
             await asyncio.wait_for(asyncio.gather(first, other), 30)
 
     asyncio.run(leave())
