@@ -145,6 +145,21 @@ def test_a_worker_is_told_when_the_writing_ends(store: BatchingMemoryStore) -> N
     asyncio.run(ask())
 
 
+def test_what_is_being_written_when_it_ends_is_written_and_told(store: BatchingMemoryStore) -> None:
+    store.go_on.clear()
+
+    async def ask() -> None:
+        with writing(UseCases.over(store), store) as connect:
+            writer = Writer(connect())
+            asking = asyncio.create_task(Suspendable(writer.do)("get_user", "jo"))
+            await asyncio.to_thread(store.begun.wait, 30)
+            threading.Timer(0.1, store.go_on.set).start()
+        assert store.users.get("jo") is not None
+        assert (await asking).user_id == "jo"
+
+    asyncio.run(ask())
+
+
 def test_while_the_thread_waits_workers_can_be_connected(store: BatchingMemoryStore) -> None:
     store.go_on.clear()
 
