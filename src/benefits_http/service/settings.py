@@ -17,7 +17,7 @@ DATABASE: Final = "benefits.db"
 def default_workers() -> int:
     """Return how many worker processes suit this machine: one for each processor this process may use, up to four.
 
-    Orders take turns anyway, so more workers help readers only.
+    One thread writes for all of them, so more workers help those who read.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, 4)
