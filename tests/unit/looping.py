@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
+from decimal import Decimal
 from threading import Event
 from typing import TypeVar
 
-from benefits_core import MemoryStore, Order, Store, UseCases
+from benefits_core import MemoryStore, OfferProducts, Order, Product, Store, UseCases
 from benefits_http.service.event_loop import on_event_loop
 from benefits_http.service.suspension import Suspendable
-from benefits_http.service.writing import Writer, writing
+from benefits_http.service.writing import Connect, Writer, writing
 from benefits_sqlite import SqliteStore
 
 _Result = TypeVar("_Result")
@@ -45,6 +46,7 @@ class BatchingMemoryStore(MemoryStore):
         self.go_on.set()
         self.since_when: list[float] = []
         self.batch: Callable[..., AbstractContextManager[None]] = self._batch
+        OfferProducts(self)([Product("netflix", "Netflix", Decimal("75.99"))])
 
     @contextmanager
     def _batch(self, *, since: float) -> Iterator[None]:
@@ -64,13 +66,20 @@ async def worker(
     store: BatchingMemoryStore | SqliteStore, over: Callable[[Store], UseCases] = UseCases.over
 ) -> AsyncIterator[UseCases]:
     """Be a worker, on the event loop that runs."""
-    with writing(over(store), store) as connect, closing(connect()) as end:
+    with writing(over(store), store) as connect:
+        async with connected(connect) as writer:
+            yield on_event_loop(over, store, writer)
+
+
+@asynccontextmanager
+async def connected(connect: Connect) -> AsyncIterator[Writer]:
+    """Connect a worker, and no more than that."""
+    with closing(connect()) as end:
         writer = Writer(end)
-        cases = on_event_loop(over, store, writer)
         writer.ping()
         await a_few_turns()
         try:
-            yield cases
+            yield writer
         finally:
             writer.end()
             await a_few_turns()

@@ -27,9 +27,7 @@ from unit.looping import BatchingMemoryStore, View, order, run, worker
 
 @pytest.fixture
 def store() -> BatchingMemoryStore:
-    store = BatchingMemoryStore()
-    OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
-    return store
+    return BatchingMemoryStore()
 
 
 def test_who_is_known_is_read_on_the_event_loop_and_who_is_not_is_created_in_a_batch(

@@ -9,8 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from decimal import Decimal
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -19,11 +18,9 @@ import pytest
 
 from benefits_core import (
     InvalidUserIdError,
-    OfferProducts,
     Order,
     OrderRefusedError,
     PlaceOrder,
-    Product,
     ProductsNotFoundError,
     StorageUnavailableError,
     Store,
@@ -31,14 +28,12 @@ from benefits_core import (
 )
 from benefits_http.service.suspension import Suspendable
 from benefits_http.service.writing import UnforeseenError, Writer, writing
-from unit.looping import BatchingMemoryStore, a_few_turns, order, run, worker
+from unit.looping import BatchingMemoryStore, a_few_turns, connected, order, run, worker
 
 
 @pytest.fixture
 def store() -> BatchingMemoryStore:
-    store = BatchingMemoryStore()
-    OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
-    return store
+    return BatchingMemoryStore()
 
 
 def test_an_order_is_placed_by_another_thread_and_returned(store: BatchingMemoryStore) -> None:
@@ -87,22 +82,15 @@ def test_workers_share_batches_and_each_is_told_what_is_its_own(store: BatchingM
     store.go_on.clear()
 
     async def ask() -> None:
-        with (
-            writing(UseCases.over(store), store) as connect,
-            closing(connect()) as one,
-            closing(connect()) as other,
-        ):
-            writers = [Writer(one), Writer(other)]
-            asking = [
-                asyncio.create_task(Suspendable(writer.do)("get_user", name))
-                for writer, name in zip(writers * 3, "abcdef", strict=True)
-            ]
-            await a_few_turns()
-            store.go_on.set()
-            assert [user.user_id for user in await asyncio.gather(*asking)] == list("abcdef")
-            for writer in writers:
-                writer.end()
-            await a_few_turns()
+        with writing(UseCases.over(store), store) as connect:
+            async with connected(connect) as one, connected(connect) as other:
+                asking = [
+                    asyncio.create_task(Suspendable(writer.do)("get_user", name))
+                    for writer, name in zip([one, other] * 3, "abcdef", strict=True)
+                ]
+                await a_few_turns()
+                store.go_on.set()
+                assert [user.user_id for user in await asyncio.gather(*asking)] == list("abcdef")
 
     asyncio.run(ask())
     assert len(store.since_when) <= 2  # what comes while the first is kept is the second
@@ -112,21 +100,19 @@ def test_a_worker_that_has_gone_keeps_nobody_from_their_order(store: BatchingMem
     store.go_on.clear()
 
     async def ask() -> None:
-        with writing(UseCases.over(store), store) as connect, closing(connect()) as end:
-            gone, writer = Writer(connect()), Writer(end)
-            asking = [
-                asyncio.create_task(Suspendable(each.do)("get_user", name))
-                for each, name in ((gone, "gone"), (writer, "here"))
-            ]
-            await a_few_turns()
-            gone.end()
-            store.go_on.set()
-            assert (await asking[1]).user_id == "here"
-            with pytest.raises(StorageUnavailableError):
-                await asking[0]
-            assert (await Suspendable(writer.do)("get_user", "later")).user_id == "later"
-            writer.end()
-            await a_few_turns()
+        with writing(UseCases.over(store), store) as connect:
+            async with connected(connect) as gone, connected(connect) as writer:
+                asking = [
+                    asyncio.create_task(Suspendable(each.do)("get_user", name))
+                    for each, name in ((gone, "gone"), (writer, "here"))
+                ]
+                await a_few_turns()
+                gone.end()
+                store.go_on.set()
+                assert (await asking[1]).user_id == "here"
+                with pytest.raises(StorageUnavailableError):
+                    await asking[0]
+                assert (await Suspendable(writer.do)("get_user", "later")).user_id == "later"
 
     asyncio.run(ask())
     assert store.users.get("gone")  # what was asked for is done
@@ -164,18 +150,14 @@ def test_while_the_thread_waits_workers_can_be_connected(store: BatchingMemorySt
     store.go_on.clear()
 
     async def ask() -> None:
-        with writing(UseCases.over(store), store) as connect, closing(connect()) as one:
-            writers = [Writer(one)]
-            first = asyncio.create_task(Suspendable(writers[0].do)("get_user", "a"))
-            await asyncio.to_thread(store.begun.wait, 30)
-            with closing(connect()) as other:
-                writers.append(Writer(other))
-                second = asyncio.create_task(Suspendable(writers[1].do)("get_user", "b"))
-                store.go_on.set()
-                assert [(await user).user_id for user in (first, second)] == ["a", "b"]
-                for writer in writers:
-                    writer.end()
-                await a_few_turns()
+        with writing(UseCases.over(store), store) as connect:
+            async with connected(connect) as one:
+                first = asyncio.create_task(Suspendable(one.do)("get_user", "a"))
+                await asyncio.to_thread(store.begun.wait, 30)
+                async with connected(connect) as other:
+                    second = asyncio.create_task(Suspendable(other.do)("get_user", "b"))
+                    store.go_on.set()
+                    assert [(await user).user_id for user in (first, second)] == ["a", "b"]
 
     asyncio.run(ask())
 
@@ -187,17 +169,11 @@ def test_a_worker_that_does_not_listen_keeps_nobody_waiting(store: BatchingMemor
     message = pickle.dumps(requests)
 
     async def ask() -> None:
-        with (
-            ExitStack() as deaf,
-            writing(UseCases.over(store), store) as connect,
-            closing(connect()) as end,
-        ):
+        with ExitStack() as deaf, writing(UseCases.over(store), store) as connect:
             ear = deaf.enter_context(connect())
             await asyncio.to_thread(ear.sendall, len(message).to_bytes(4, "big") + message)
-            writer = Writer(end)
-            assert (await Suspendable(writer.do)("get_user", "jo")).user_id == "jo"
-            writer.end()
-            await a_few_turns()
+            async with connected(connect) as writer:
+                assert (await Suspendable(writer.do)("get_user", "jo")).user_id == "jo"
 
     asyncio.run(ask())
     gc.collect()  # which would complain of a connection that is still open

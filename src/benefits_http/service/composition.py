@@ -40,7 +40,7 @@ def writing_to(store: SqliteStore, opening_balance: Decimal) -> AbstractContextM
 def build_app(settings: Settings, end: socket) -> ASGIApplication:
     """Return the application that a worker process serves.
 
-    :param end: the worker's of a connection to who writes.
+    :param end: the worker's end of its connection to the thread that writes.
     """
     store = open_store(settings.database, file=settings.file)
     metrics = Metrics()

@@ -22,6 +22,11 @@ class Connection(asyncio.Protocol):
         """See :class:`asyncio.BaseProtocol`."""
         self._transport = cast("asyncio.Transport", transport)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was made, and is no more."""
+        return self._transport is not None and self._transport.is_closing()
+
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
         rest = self._begun + data
@@ -32,7 +37,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, message: object) -> None:
         """Send something. It waits in memory until the other end takes it, and is lost if there is none."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self.is_lost:
             body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
             self._transport.write(len(body).to_bytes(_LENGTH, "big") + body)
 

@@ -117,9 +117,8 @@ class _Supervisor(MPServer):
         with self._handed_over:
             try:
                 super().serve(*arguments, **options)
-            except (
-                BaseException
-            ):  # else this process would wait for its workers, and they for somebody who writes
+            except BaseException:
+                # Else this process would wait for its workers, and they for somebody who writes.
                 self._stop_workers()  # type: ignore[no-untyped-call] # it has no types
                 raise
 

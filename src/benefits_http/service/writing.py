@@ -61,8 +61,7 @@ class Writer(Connection):
     def __init__(self, end: socket.socket) -> None:
         super().__init__()
         self._end = end
-        self._connecting: object = None
-        self._lost = False
+        self._connecting: object = None  # the task; a loop does not hold its tasks
         self._numbers = count()
         self._unsent: list[_Request] = []
         self._outcomes: dict[int, Future[_Outcome]] = {}
@@ -75,7 +74,7 @@ class Writer(Connection):
         if self._connecting is None:
             loop = asyncio.get_running_loop()
             self._connecting = loop.create_task(loop.create_connection(lambda: self, sock=self._end))
-        if self._lost:
+        if self.is_lost:
             raise _nobody_writes()
 
     def do(self, use_case: str, *arguments: object) -> Any:  # noqa: ANN401 - what the use case returns
@@ -115,8 +114,7 @@ class Writer(Connection):
                 waiting.set_result(outcome)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Tell all who wait, and whoever comes."""
-        self._lost = True
+        """Tell all who wait."""
         self.receive([(number, (None, _nobody_writes())) for number in self._outcomes])
 
 
@@ -141,7 +139,9 @@ def writing(use_cases: UseCases, store: BatchingStore) -> Iterator[Connect]:
             for worker in workers:
                 worker.end()
 
-    working = loop.create_task(work())
+    working = loop.create_task(
+        work()
+    )  # here, so that it can be cancelled before the thread has come that far
 
     def run() -> None:
         with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: loop) as runner:
