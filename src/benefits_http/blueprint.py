@@ -43,7 +43,11 @@ REQUEST_ID: Final = "benefits.request_id"
 _log = logging.getLogger(__name__)
 
 
-class _UserPath(BaseConverter):
+USER_IN_PATH: Final = "<benefits_user:user_id>"
+"""How a rule says that a path ends in a user name."""
+
+
+class UserPath(BaseConverter):
     """A user name in a path. It may hold single slashes, and a line feed, which Flask's ``path`` does not match."""
 
     part_isolating = False
@@ -76,7 +80,7 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     post = partial(blueprint.route, methods=["POST"], merge_slashes=False)
 
     @get("/users")
-    @get("/users/<benefits_user:user_id>")
+    @get(f"/users/{USER_IN_PATH}")
     def user(user_id: str = "") -> Response:
         _refuse_undecodable_path()
         return _JsonResponse(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)
@@ -158,7 +162,7 @@ def _mount() -> str:
 
 
 def _add_converter(state: BlueprintSetupState) -> None:
-    state.app.url_map.converters["benefits_user"] = _UserPath
+    state.app.url_map.converters["benefits_user"] = UserPath
 
 
 class _JsonResponse(Response):
