@@ -26,7 +26,7 @@ an answer, makes all figures of its part invalid.
 
 - **The bare constant view** is a Flask view that returns as many bytes as the answer about a user, and nothing else; **the
   dressed one** is the same in the coat of the service: CORS, request id, log line, metrics. Both are served by the
-  service's own server, with its settings. All logs go to `/dev/null`.
+  service's own server, with its settings, and routed by Werkzeug, as the API's own paths are not. All logs go to `/dev/null`.
 - **The bare order transaction** is one thread over the same tables, without HTTP or model: price, user, order and line.
 - **Who is idle** meanwhile is running already, and takes no processor time.
 - **The library** is measured by pyperf, in processes of its own.
