@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from benefits_http.service.suspension import Prompt, Suspendable, suspend_until
+from benefits_http.service.suspension import Suspendable, suspend_until
 
 
 def test_what_it_returns_is_returned() -> None:
@@ -150,60 +150,3 @@ def test_it_waits_only_where_something_can_go_on_meanwhile() -> None:
     with pytest.raises(RuntimeError, match="Suspendable"):
         suspend_until(waiting)
     waiting.close()
-
-
-class TestPrompt:
-    def test_who_waits_is_told_at_once_and_once(self) -> None:
-        async def wait() -> None:
-            prompt: Prompt[int] = Prompt()
-            told: list[object] = []
-            prompt.add_done_callback(told.append)
-
-            prompt.set_result(42)
-
-            assert told == [prompt]
-            await asyncio.sleep(0)
-            assert told == [prompt]
-            assert await prompt == 42
-
-        asyncio.run(wait())
-
-    def test_each_goes_on_with_context_variables_of_its_own(self) -> None:
-        name: ContextVar[str] = ContextVar("name")
-
-        async def remember(mine: str, prompt: Prompt[int]) -> tuple[str, int]:
-            name.set(mine)
-            number = await prompt
-            return name.get(), number
-
-        async def both() -> tuple[tuple[str, int], tuple[str, int]]:
-            a: Prompt[int] = Prompt()
-            b: Prompt[int] = Prompt()
-            waiting = asyncio.gather(remember("a", a), remember("b", b))
-            await asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(b.set_result, 2)
-            asyncio.get_running_loop().call_soon(a.set_result, 1)
-            return await waiting
-
-        assert tuple(asyncio.run(both())) == (("a", 1), ("b", 2))
-
-    def test_who_waits_may_be_cancelled(self) -> None:
-        left: list[str] = []
-
-        def work(prompt: Prompt[int]) -> None:
-            try:
-                suspend_until(prompt)
-            finally:
-                left.append("orderly")
-
-        async def cancel() -> None:
-            prompt: Prompt[int] = Prompt()
-            task = asyncio.create_task(Suspendable(work)(prompt))
-            await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert prompt.cancelled()
-
-        asyncio.run(cancel())
-        assert left == ["orderly"]

@@ -6,11 +6,9 @@ answered on a stack of its own, a greenlet, which is left when there is somethin
 
 from __future__ import annotations
 
-from asyncio import Future
 from collections.abc import Awaitable, Callable
-from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Final, Generic, ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -87,28 +85,6 @@ def _make_calls() -> None:
 def suspend_until(awaitable: Awaitable[_Result]) -> _Result:
     """Wait for something, in a function that a :class:`Suspendable` calls, and return what came of it."""
     return cast("_Result", _caller().switch(awaitable))
-
-
-class Prompt(Future[_Result]):
-    """A future whose waiter goes on in the very moment in which it has a result.
-
-    By itself asyncio lets a waiter go on in the next turn of the loop, behind all who have come meanwhile. A result may be set by
-    what the loop has called, but not by a task: it can't run while the waiter does, which is one too.
-    """
-
-    def add_done_callback(
-        self, function: Callable[[Self], object], /, *, context: Context | None = None
-    ) -> None:
-        """See :class:`asyncio.Future`. There may be one waiter."""
-        super().add_done_callback(function, context=context)
-        self._waiter: tuple[Callable[[Any], object], Context] = function, context or copy_context()
-
-    def set_result(self, result: _Result, /) -> None:
-        """See :class:`asyncio.Future`. It has to be waited for already."""
-        function, context = self._waiter
-        self.remove_done_callback(function)
-        super().set_result(result)
-        context.run(function, self)
 
 
 def _caller() -> greenlet:

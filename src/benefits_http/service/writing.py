@@ -11,7 +11,7 @@ import asyncio
 import socket
 import time
 import traceback
-from asyncio import Queue
+from asyncio import Future, Queue
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,7 +24,7 @@ import attrs
 
 from benefits_core import InvalidUserIdError, OrderRefusedError, StorageUnavailableError, UseCases
 from benefits_http.service.connection import Connection
-from benefits_http.service.suspension import Prompt, suspend_until
+from benefits_http.service.suspension import suspend_until
 
 # More of them would make the first ones wait for long.
 MOST_TOGETHER: Final = 64
@@ -64,7 +64,7 @@ class Writer(Connection):
         self._connecting: object = None  # the task; a loop does not hold its tasks
         self._numbers = count()
         self._unsent: list[_Request] = []
-        self._outcomes: dict[int, Prompt[_Outcome]] = {}
+        self._outcomes: dict[int, Future[_Outcome]] = {}
 
     def ping(self) -> None:
         """Return if there is somebody who writes. Like all of this, it is called on the event loop.
@@ -88,8 +88,7 @@ class Writer(Connection):
         loop = asyncio.get_running_loop()
         if not self._unsent:
             loop.call_soon(self._send_all)  # of this turn of the loop
-        number = next(self._numbers)
-        outcome: Prompt[_Outcome] = Prompt()
+        number, outcome = next(self._numbers), loop.create_future()
         self._unsent.append((number, time.monotonic(), use_case, arguments))
         self._outcomes[number] = outcome
         result, error = suspend_until(outcome)
