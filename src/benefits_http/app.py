@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 from flask import Flask, Request, Response, request
@@ -17,7 +16,7 @@ from benefits_core import UseCases
 from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
 from benefits_http.errors import HTTP_CODES, Answer
 from benefits_http.openapi import Document
-from benefits_http.routing import ApiRoutes, Router
+from benefits_http.routing import Router, Rules
 
 DEVELOPMENT_ORIGINS = ("http://localhost:3000",)
 """Where the React development server lives."""
@@ -50,7 +49,8 @@ class _NoSessions(SessionInterface):
 
 class _Application(Flask):
     session_interface = _NoSessions()
-    api: Container[str] = ()  # its endpoints
+    url_map_class = Rules
+    url_map: Rules
 
     def make_default_options_response(self) -> Response:
         """Return the answer to OPTIONS. It has no body, and so no type either; Flask would call it HTML."""
@@ -64,12 +64,7 @@ class _Application(Flask):
             return None  # it would make URLs outside of requests; here are none to be made
         # Werkzeug would ignore leading slashes, and refuse who wishes for a WebSocket, which a server may ignore.
         path = _NOWHERE if request.environ["PATH_INFO"].startswith("//") else request.path
-        return Router(self._routes, self.url_map, request.method, path)
-
-    @cached_property
-    def _routes(self) -> ApiRoutes:
-        # Made for the first request: then all rules are there.
-        return ApiRoutes(list(self.url_map.iter_rules()), self.api)
+        return Router(self.url_map, request.method, path)
 
 
 def create_app(
@@ -92,7 +87,7 @@ def create_app(
     blueprint = benefits_blueprint(use_cases, document=document)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")
-    app.api = {rule.endpoint for rule in app.url_map.iter_rules()}
+    app.url_map.api = list(app.url_map.iter_rules())
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, unforeseen_error)
     CORS(

@@ -6,15 +6,12 @@ Werkzeug follows each path through all rules, part by part, which takes a sixth 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing import Map, MapAdapter, Rule, RuleFactory
 
 from benefits_http.blueprint import USER_IN_PATH, UserPath
-
-_Found = tuple[Rule, dict[str, str]]
-"""A rule, and the arguments for its view."""
 
 _is_user: Final = re.compile(UserPath.regex).fullmatch
 
@@ -22,25 +19,30 @@ _is_user: Final = re.compile(UserPath.regex).fullmatch
 class ApiRoutes:
     """Where the paths of the API lead.
 
-    :param rules: those of the whole application. Where others are below a path of the API, that is left to Werkzeug.
-    :param api: the endpoints of the API, whose rules are the first.
+    What the rules of others may change is not among them: paths that others begin with, and endpoints that others lead to.
+
+    :param api: the rules of the API.
+    :param rules: all rules.
     """
 
-    def __init__(self, rules: Collection[Rule], api: Container[str]) -> None:
+    def __init__(self, api: Collection[Rule], rules: Collection[Rule]) -> None:
+        ours = set(map(id, api))  # rules can't be hashed
+        others = [rule for rule in rules if id(rule) not in ours]
+        taken = {rule.endpoint for rule in others}
+        paths = [re.sub("/+", "/", rule.rule) for rule in others]
         self._fixed: dict[tuple[str, str], Rule] = {}
         self._users: list[tuple[str, Rule]] = []
-        others = [rule.rule for rule in rules if rule.endpoint not in api]
-        for rule in rules:
+        for rule in api:
             path = rule.rule.removesuffix(USER_IN_PATH)
-            if any(other.startswith(path) for other in others):  # it may be one of them
+            if rule.endpoint in taken or any(other.startswith(path) for other in paths):
                 continue
             if path == rule.rule:
                 self._fixed |= {(method, path): rule for method in rule.methods or ()}
             else:
                 self._users.append((path, rule))
 
-    def find(self, method: str, path: str) -> _Found | None:
-        """Return where a request leads; None if Werkzeug has to say."""
+    def find(self, method: str, path: str) -> tuple[Rule, dict[str, str]] | None:
+        """Return a rule, and the arguments for its view; None if Werkzeug has to say."""
         fixed = self._fixed.get((method, path))
         if fixed is not None:
             return fixed, {}
@@ -52,19 +54,50 @@ class ApiRoutes:
         return None
 
 
+class Rules(Map):
+    """All rules of the application.
+
+    :ivar api: those of the API.
+    """
+
+    api: Sequence[Rule] = ()
+    _routes: ApiRoutes | None = None
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a rule."""
+        super().add(rulefactory)
+        self._routes = None  # it may change where the others lead
+
+    @property
+    def routes(self) -> ApiRoutes:
+        """Where the paths of the API lead now."""
+        if self._routes is None:
+            self._routes = ApiRoutes(self.api, list(self.iter_rules()))
+        return self._routes
+
+
 class Router(MapAdapter):
     """What routes one request, whatever host it was sent to.
 
-    :param routes: those of the API.
-    :param rules: the rules of the whole application.
+    :param rules: where requests may lead.
     """
 
-    def __init__(self, routes: ApiRoutes, rules: Map, method: str, path: str) -> None:
-        super().__init__(rules, "", "/", "", "http", path, method)
-        self._found = routes.find(method, path)
+    map: Rules
+
+    def __init__(self, rules: Rules, method: str, path: str) -> None:
+        super().__init__(
+            rules,
+            server_name="",
+            script_name="/",
+            subdomain=None if rules.host_matching else rules.default_subdomain,
+            url_scheme="http",
+            path_info=path,
+            default_method=method,
+        )
 
     def match(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - see there
-        """Return where the request leads, or answer another question, as Werkzeug's own does."""
-        if self._found and not arguments and options == {"return_rule": True}:
-            return self._found
-        return super().match(*arguments, **options)
+        """Return where the request leads; or answer another question, as Werkzeug's own does."""
+        found = None
+        if options == {"return_rule": True} and not arguments and not self.subdomain:
+            found = self.map.routes.find(self.default_method, self.path_info)
+        return found or super().match(*arguments, **options)
