@@ -20,6 +20,8 @@ from benchmarks.servers import ROOT
 from benefits_core import OPENING_BALANCE, MemoryStore, PlaceOrder, Product, Store, User
 from benefits_sqlite import SqliteStore
 
+_MODULE: Final = __spec__.name  # what to run for a figure, in a process of its own: this one
+
 Order = Callable[[int], object]
 """Places an order for the somebody new who has this number."""
 
@@ -33,7 +35,7 @@ def seconds(figure: str, *, loops: int, values: int, folder: Path) -> float:
     """
     with TemporaryDirectory(dir=folder) as ours:
         results = Path(ours, "pyperf.json")
-        command = [sys.executable, "-m", "benchmarks.library", figure, ours]
+        command = [sys.executable, "-m", _MODULE, figure, ours]
         command += ["--quiet", "--output", str(results)]
         command += ["--processes", "1", "--warmups", "1", "--values", str(values), "--loops", str(loops)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -97,7 +99,7 @@ def _main() -> None:
     def hand_on(command: list[str], options: argparse.Namespace) -> None:
         command += [options.figure, options.folder]
 
-    runner = pyperf.Runner(program_args=("-m", "benchmarks.library"), add_cmdline_args=hand_on)
+    runner = pyperf.Runner(program_args=("-m", _MODULE), add_cmdline_args=hand_on)
     runner.argparser.add_argument("figure")
     runner.argparser.add_argument("folder")
     options = runner.parse_args()

@@ -40,11 +40,10 @@ _ASK_AGAIN: Final = {"Cache-Control": "no-cache"}  # keep it, but ask whether it
 REQUEST_ID: Final = "benefits.request_id"
 """Where in the WSGI environment a request's id is looked for, when an error is logged; without one, one is made."""
 
-_log = logging.getLogger(__name__)
-
-
 USER_IN_PATH: Final = "<benefits_user:user_id>"
 """How a rule says that a path ends in a user name."""
+
+_log = logging.getLogger(__name__)
 
 
 class UserPath(BaseConverter):

@@ -85,6 +85,7 @@ class Router(MapAdapter):
     map: Rules
 
     def __init__(self, rules: Rules, method: str, path: str) -> None:
+        # What `bind` would do, which makes no routers but Werkzeug's own.
         super().__init__(
             rules,
             server_name="",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -17,6 +16,7 @@ from benefits_http.routing import Router, Rules
 
 METHODS = ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "get"]
 PARTS = ["api", "users", "products", "orders", "jo", "me", "photo", "7", "", "ü", " a\n", "<user_id>"]
+
 # All of two parts, and the longer ones where there is something to be found.
 PATHS = [
     "",
@@ -76,7 +76,7 @@ def destination(adapter: MapAdapter) -> object:
 def test_it_leads_where_werkzeug_would(embedding: str) -> None:
     app = application()
     EMBEDDINGS[embedding](app)
-    rules: Any = app.url_map
+    rules = app.url_map
     assert isinstance(rules, Rules)
 
     for path in PATHS:
@@ -90,22 +90,22 @@ def test_it_leads_where_werkzeug_would(embedding: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/api"])
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "status"),
     [
-        ("GET", "/users/jo"),
-        ("GET", "/users/jo/ann"),
-        ("GET", "/products"),
-        ("POST", "/orders"),
-        ("HEAD", "/users/jo"),
+        ("GET", "/users/jo", 200),
+        ("GET", "/users/jo/ann", 200),
+        ("GET", "/products", 200),
+        ("POST", "/orders", 415),
+        ("HEAD", "/users/jo", 200),
     ],
 )
 def test_what_is_asked_for_all_the_time_is_found_without_werkzeug(
-    prefix: str, method: str, path: str, monkeypatch: pytest.MonkeyPatch
+    prefix: str, method: str, path: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = application().test_client()
     monkeypatch.delattr(MapAdapter, "match")
 
-    assert client.open(prefix + path, method=method).status_code in {200, 415}
+    assert client.open(prefix + path, method=method).status_code == status
     assert client.open("/elsewhere").status_code == 500  # there is nobody to be asked
 
 
@@ -117,7 +117,6 @@ def test_rules_that_come_later_are_seen() -> None:
     client = app.test_client()
     assert client.get("/api/users/me").text == "theirs"
 
-    app.url_map.add(Rule("/api/products", endpoint="me", subdomain=""))
     app.url_map.add(Rule("/users/me", endpoint="me"))
 
     assert client.get("/users/me").text == "theirs"

@@ -139,9 +139,8 @@ def writing(use_cases: UseCases, store: BatchingStore) -> Iterator[Connect]:
             for worker in workers:
                 worker.end()
 
-    working = loop.create_task(
-        work()
-    )  # here, so that it can be cancelled before the thread has come that far
+    # Here, so that it can be cancelled before the thread has come that far.
+    working = loop.create_task(work())
 
     def run() -> None:
         with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: loop) as runner:
