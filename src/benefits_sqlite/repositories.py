@@ -325,10 +325,11 @@ class SqliteOrderRepository(SqliteOrderReader):
         locked = self._session.locked().get(order.user_id)
         if locked is None:
             raise InconsistentChangeError(f"{order.user_id!r} was not got in this unit of work")
-        if order.order_id != self.next_id():
+        known = self._session.known()
+        if order.order_id != str(known.next_order):
             raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
         buyer = self._users.put(LockedUser(locked.number, locked.user.after(order)))
-        number = int(order.order_id)
+        number = known.next_order
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",
             (number, buyer.number, to_cents(order.total), order.placed_at.isoformat()),
@@ -339,4 +340,4 @@ class SqliteOrderRepository(SqliteOrderReader):
                 " VALUES (?, ?, ?, ?, ?)",
                 (number, buyer.number, position, line.product_id, to_cents(line.price)),
             )
-        self._session.known().next_order += 1
+        known.next_order += 1

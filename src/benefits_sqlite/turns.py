@@ -21,13 +21,7 @@ class Turn:
     signal: Lock = attrs.field(factory=Lock)  # held; released to tell the thread that it may go on
     called: bool = False
     withdrawn: bool = False
-
-
-@attrs.define(eq=False)
-class _Round:
-    waiting: deque[Turn] = attrs.field(factory=deque)
-    done: list[Turn] = attrs.field(factory=list)
-    failure: Exception | None = None
+    failure: Exception | None = None  # why its round could not be kept
 
 
 class TurnDidNotComeError(Exception):
@@ -45,7 +39,8 @@ class Turns:
         self._settle = settle
         self._mutex = Lock()
         self._arrivals: deque[Turn] = deque()
-        self._round = _Round()
+        self._round: deque[Turn] = deque()  # those whose turn is still to come
+        self._done: list[Turn] = []  # and those of the same round who have had it
         self._busy = False
 
     def take(self, patience: float) -> Turn:
@@ -81,30 +76,30 @@ class Turns:
     def leave(self, turn: Turn) -> Exception | None:
         """Wait until the round is settled, for as long as the others' turns take; return why it could not be kept, if so."""
         with self._mutex:
-            now = self._round
-            now.done.append(turn)
+            self._done.append(turn)
             last = not self._call_next()
         if last:
+            done = self._done
             # What the others are told in case this thread is interrupted here.
-            now.failure = InterruptedError("the commit was interrupted")
+            failure: Exception | None = InterruptedError("the commit was interrupted")
             try:
-                now.failure = self._settle()
+                failure = self._settle()
             finally:
                 with self._mutex:
                     self._begin_round()
-                for member in now.done:
+                for member in done:
+                    member.failure = failure
                     member.signal.release()
         turn.signal.acquire()
-        return now.failure
+        return turn.failure
 
     def _begin_round(self) -> None:
-        self._round = _Round(self._arrivals)
-        self._arrivals = deque()
+        self._round, self._arrivals, self._done = self._arrivals, self._round, []
         self._busy = self._call_next()
 
     def _call_next(self) -> bool:
-        while self._round.waiting:
-            turn = self._round.waiting.popleft()
+        while self._round:
+            turn = self._round.popleft()
             if not turn.withdrawn:
                 turn.called = True
                 turn.signal.release()
