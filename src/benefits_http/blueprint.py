@@ -227,11 +227,10 @@ def _json_request_body() -> bytes:
     # Of the environment and not of the request, whose properties took 5 % of an order; and up to our limit, not Flask's own, which
     # cuts a chunked body there instead of refusing it.
     environ = request.environ
-    length = get_content_length(environ) or 0
-    if length > wire.MAX_BODY_BYTES:
+    if (get_content_length(environ) or 0) > wire.MAX_BODY_BYTES:
         raise _too_large()
-    body, stream, end = b"", get_input_stream(environ), length or wire.MAX_BODY_BYTES + 1
-    while len(body) < end and (chunk := stream.read(end - len(body))):
+    body, stream = b"", get_input_stream(environ)
+    while chunk := stream.read(wire.MAX_BODY_BYTES + 1 - len(body)):
         body += chunk
     if len(body) > wire.MAX_BODY_BYTES:
         raise _too_large()

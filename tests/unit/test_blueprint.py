@@ -306,6 +306,35 @@ def test_a_chunked_body_has_the_same_limit(client: FlaskClient, length: int, sta
     assert response.status_code == status
 
 
+class OpenBody(io.BytesIO):
+    """A body as some servers hand it over: behind it, the connection is waited for."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= len(self.getbuffer()) - self.tell():
+            raise AssertionError(size)
+        return super().read(size)
+
+
+def test_no_more_is_read_than_there_is(client: FlaskClient) -> None:
+    response = client.post(
+        "/perks/v1/orders",
+        input_stream=OpenBody(ORDER),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": str(len(ORDER))},
+    )
+    assert response.status_code == 200
+
+
+def test_a_length_that_is_no_number_is_none(client: FlaskClient) -> None:
+    response = client.post(
+        "/perks/v1/orders",
+        input_stream=OpenBody(ORDER),
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": "many"},
+    )
+    assert _refusal(response) == (400, "invalid_request")
+
+
 class EndlessBody(io.BytesIO):
     """A body that would have to be waited for."""
 
