@@ -88,7 +88,7 @@ class Turns:
                 with self._mutex:
                     self._begin_round()
                 for member in done:
-                    member.failure = failure
+                    member.failure = failure  # before it goes on, and reads it
                     member.signal.release()
         turn.signal.acquire()
         return turn.failure

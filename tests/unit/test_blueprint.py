@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
+from collections.abc import Callable
 from decimal import Decimal
+from gzip import GzipFile
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -289,67 +293,128 @@ def test_a_body_of_just_64_kib_is_read(client: FlaskClient) -> None:
     assert _post(client, ORDER.ljust(MAX_BODY_BYTES)).status_code == 200
 
 
+def _post_raw(client: FlaskClient, body: object, **environ: object) -> TestResponse:
+    """Post a body as a server hands it over, with what the server says of it."""
+    return client.post(
+        "/perks/v1/orders",
+        content_type="application/json",
+        environ_overrides={"wsgi.input": body, "CONTENT_LENGTH": "", **environ},
+    )
+
+
+CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+
+
 @pytest.mark.parametrize(
     ("length", "status"), [(MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413), (10**6, 413)]
 )
 def test_a_chunked_body_has_the_same_limit(client: FlaskClient, length: int, status: int) -> None:
-    response = client.post(
-        "/perks/v1/orders",
-        input_stream=io.BytesIO(ORDER.ljust(length)),
-        content_type="application/json",
-        environ_overrides={
-            "CONTENT_LENGTH": "",
-            "HTTP_TRANSFER_ENCODING": "chunked",
-            "wsgi.input_terminated": True,
-        },
-    )
-    assert response.status_code == status
+    assert _post_raw(client, io.BytesIO(ORDER.ljust(length)), **CHUNKED).status_code == status
 
 
-class OpenBody(io.BytesIO):
-    """A body as some servers hand it over: behind it, the connection is waited for."""
+class OpenBody:
+    """A body as some servers hand it over: behind it, the connection would be waited for."""
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= len(self.getbuffer()) - self.tell():
+    def __init__(self, body: bytes = b"") -> None:
+        self._left = body
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= len(self._left):
             raise AssertionError(size)
-        return super().read(size)
-
-
-def test_no_more_is_read_than_there_is(client: FlaskClient) -> None:
-    response = client.post(
-        "/perks/v1/orders",
-        input_stream=OpenBody(ORDER),
-        content_type="application/json",
-        environ_overrides={"CONTENT_LENGTH": str(len(ORDER))},
-    )
-    assert response.status_code == 200
-
-
-def test_a_length_that_is_no_number_is_none(client: FlaskClient) -> None:
-    response = client.post(
-        "/perks/v1/orders",
-        input_stream=OpenBody(ORDER),
-        content_type="application/json",
-        environ_overrides={"CONTENT_LENGTH": "many"},
-    )
-    assert _refusal(response) == (400, "invalid_request")
-
-
-class EndlessBody(io.BytesIO):
-    """A body that would have to be waited for."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        raise AssertionError(size)
+        read, self._left = self._left[:size], self._left[size:]
+        return read
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read(client: FlaskClient) -> None:
-    response = client.post(
-        "/perks/v1/orders",
-        input_stream=EndlessBody(),
-        content_type="application/json",
-        environ_overrides={"CONTENT_LENGTH": str(10**9)},
-    )
+    response = _post_raw(client, OpenBody(), CONTENT_LENGTH=str(10**9))
     assert _refusal(response) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("length", ["", "many", "-1"])
+def test_a_body_of_no_length_is_none_where_the_server_does_not_end_it(
+    client: FlaskClient, length: str
+) -> None:
+    response = _post_raw(client, OpenBody(ORDER), CONTENT_LENGTH=length)
+    assert _refusal(response) == (400, "invalid_request")
+
+
+def _read_json_and_form(sent: Request) -> None:
+    sent.get_json()
+    sent.form.get("csrf_token")  # after which Flask hands what it has read over once more
+
+
+def _unzip(sent: Request) -> None:
+    sent.stream = GzipFile(fileobj=sent.stream)  # type: ignore[assignment] # it reads like one
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (attrgetter("method"), ORDER),
+        (methodcaller("get_data"), ORDER),
+        (methodcaller("get_json"), ORDER),
+        (_read_json_and_form, ORDER),
+        (_unzip, gzip.compress(ORDER)),
+    ],
+    ids=["nothing", "data", "json", "json and form", "unzipped"],
+)
+def test_the_application_around_may_read_an_order_first(
+    store: MemoryStore, read: Callable[[Request], object], body: bytes
+) -> None:
+    application = _application(store)
+
+    @application.before_request
+    def before() -> None:
+        read(request)
+
+    response = _post_raw(application.test_client(), OpenBody(body), CONTENT_LENGTH=str(len(body)))
+    assert response.status_code == 200
+    assert len(store.orders.of_user("johndoe")) == 1
+
+
+def test_what_the_application_around_has_read_has_the_same_limit(store: MemoryStore) -> None:
+    application = _application(store)
+    application.before_request(lambda: request.get_data() and None)
+    body = io.BytesIO(ORDER.ljust(MAX_BODY_BYTES + 1))
+    assert _refusal(_post_raw(application.test_client(), body, **CHUNKED)) == (413, "request_too_large")
+
+
+def test_the_application_around_may_look_at_a_form_first(store: MemoryStore) -> None:
+    application = _application(store)
+    application.before_request(lambda: request.form.get("csrf_token") and None)
+    response = application.test_client().post("/perks/v1/orders", data={"csrf_token": "7"})
+    assert _refusal(response) == (415, "unsupported_media_type")
+
+
+def test_the_application_around_may_ask_for_a_body_afterwards(store: MemoryStore) -> None:
+    application = _application(store)
+
+    @application.after_request
+    def audit(response: Response) -> Response:
+        request.get_data()
+        return response
+
+    response = _post_raw(application.test_client(), OpenBody(ORDER), CONTENT_LENGTH=str(len(ORDER)))
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("framing", [{"CONTENT_LENGTH": str(len(ORDER))}, CHUNKED], ids=["length", "chunked"])
+@pytest.mark.parametrize("once", [False, True])
+def test_a_smaller_limit_of_the_application_around_comes_first(
+    store: MemoryStore, framing: dict[str, object], *, once: bool
+) -> None:
+    application = _application(store)
+
+    @application.before_request
+    def limit() -> None:
+        if once:
+            request.max_content_length = 20
+        else:
+            application.config["MAX_CONTENT_LENGTH"] = 20
+
+    response = _post_raw(application.test_client(), io.BytesIO(ORDER), **framing)
+    assert (response.status_code, response.mimetype) == (413, "text/html")
+    assert store.users.get("johndoe") is None
 
 
 class LockedStore(MemoryStore):
