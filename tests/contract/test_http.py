@@ -288,7 +288,9 @@ class TestOrders:
     ) -> None:
         assert post(client, prefix, body).status_code == 200
 
-    @pytest.mark.parametrize("content_type", ["application/json;charset=UTF-8", "Application/JSON ; q=1"])
+    @pytest.mark.parametrize(
+        "content_type", ["application/json;charset=UTF-8", "Application/JSON", "application/json ; q=1"]
+    )
     def test_parameters_of_the_content_type_do_not_matter(
         self, client: FlaskClient, prefix: str, content_type: str
     ) -> None:

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable
 from decimal import Decimal
-from gzip import GzipFile
 from operator import attrgetter, methodcaller
 from typing import Any
 
@@ -319,7 +318,7 @@ class OpenBody:
         self._left = body
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= len(self._left):
+        if not 0 < size <= len(self._left):
             raise AssertionError(size)
         read, self._left = self._left[:size], self._left[size:]
         return read
@@ -338,13 +337,24 @@ def test_a_body_of_no_length_is_none_where_the_server_does_not_end_it(
     assert _refusal(response) == (400, "invalid_request")
 
 
+def _client_of_a_reader(store: MemoryStore, read: Callable[[Request], object]) -> FlaskClient:
+    """Return a client of an application that reads each request before its view does."""
+    application = _application(store)
+
+    @application.before_request
+    def before() -> None:
+        read(request)
+
+    return application.test_client()
+
+
 def _read_json_and_form(sent: Request) -> None:
     sent.get_json()
     sent.form.get("csrf_token")  # after which Flask hands what it has read over once more
 
 
 def _unzip(sent: Request) -> None:
-    sent.stream = GzipFile(fileobj=sent.stream)  # type: ignore[assignment] # it reads like one
+    sent.stream = gzip.GzipFile(fileobj=sent.stream)  # type: ignore[assignment] # it reads like one
 
 
 @pytest.mark.parametrize(
@@ -361,28 +371,21 @@ def _unzip(sent: Request) -> None:
 def test_the_application_around_may_read_an_order_first(
     store: MemoryStore, read: Callable[[Request], object], body: bytes
 ) -> None:
-    application = _application(store)
-
-    @application.before_request
-    def before() -> None:
-        read(request)
-
-    response = _post_raw(application.test_client(), OpenBody(body), CONTENT_LENGTH=str(len(body)))
+    client = _client_of_a_reader(store, read)
+    response = _post_raw(client, OpenBody(body), CONTENT_LENGTH=str(len(body)))
     assert response.status_code == 200
     assert len(store.orders.of_user("johndoe")) == 1
 
 
 def test_what_the_application_around_has_read_has_the_same_limit(store: MemoryStore) -> None:
-    application = _application(store)
-    application.before_request(lambda: request.get_data() and None)
+    client = _client_of_a_reader(store, methodcaller("get_data"))
     body = io.BytesIO(ORDER.ljust(MAX_BODY_BYTES + 1))
-    assert _refusal(_post_raw(application.test_client(), body, **CHUNKED)) == (413, "request_too_large")
+    assert _refusal(_post_raw(client, body, **CHUNKED)) == (413, "request_too_large")
 
 
 def test_the_application_around_may_look_at_a_form_first(store: MemoryStore) -> None:
-    application = _application(store)
-    application.before_request(lambda: request.form.get("csrf_token") and None)
-    response = application.test_client().post("/perks/v1/orders", data={"csrf_token": "7"})
+    client = _client_of_a_reader(store, attrgetter("form"))
+    response = client.post("/perks/v1/orders", data={"csrf_token": "7"})
     assert _refusal(response) == (415, "unsupported_media_type")
 
 
