@@ -25,7 +25,7 @@ _SELECT_USER: Final = """
     ORDER BY order_number, position
     """
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
-CATALOGUE_VERSION: Final = "SELECT version FROM catalogue"
+_SELECT_VERSION: Final = "SELECT version FROM catalogue"
 _SELECT_HEAD: Final = """
     SELECT version,
         (SELECT coalesce(max(user_number), 0) + 1 FROM users),
@@ -116,14 +116,13 @@ class LastCatalogue:
     def __init__(self) -> None:
         self._last: tuple[int, tuple[Product, ...]] = (0, ())
 
-    def at(self, version: int, query: Query) -> tuple[Product, ...]:
-        """Return all products of a version, which is the one that is queried. While it is the same, so is the tuple.
-
-        It may be queried later than the version was: what is read then may be newer, and is read once more when its own version
-        is asked for, but never taken for newer than it is.
-        """
+    def read(self, query: Query) -> tuple[Product, ...]:
+        """Return all products. While nothing changes, it is the same tuple."""
+        [[version]] = query(_SELECT_VERSION)
         last, products = self._last
         if version != last:
+            # It may have changed since: then this is newer than its version says, and is read once more, but never taken for
+            # newer than it is.
             products = SqliteProductReader(query).list_all()
             self._last = version, products
         return products
@@ -131,20 +130,13 @@ class LastCatalogue:
 
 @attrs.frozen
 class SqliteCatalogueReader(SqliteProductReader):
-    """The catalogue, read again only when it has changed.
-
-    :param version: the one that is queried, if that is known and stays.
-    """
+    """The catalogue, read again only when it has changed."""
 
     _last: LastCatalogue
-    _version: int | None = None
 
     def list_all(self) -> tuple[Product, ...]:
         """See :class:`~benefits_core.ports.ProductReader`. While nothing changes, it is the same tuple."""
-        version = self._version
-        if version is None:
-            [[version]] = self._query(CATALOGUE_VERSION)
-        return self._last.at(version, self._query)
+        return self._last.read(self._query)
 
 
 @attrs.frozen

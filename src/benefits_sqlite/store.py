@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect
 from benefits_sqlite.repositories import (
-    CATALOGUE_VERSION,
     LastCatalogue,
     SqliteCatalogueReader,
     SqliteOrderReader,
@@ -33,18 +32,18 @@ from benefits_sqlite.writer import Writer
 
 _Found = TypeVar("_Found")
 
+_ANY_LOOK: Final = "SELECT 1 FROM users LIMIT 1"
+
 
 class SqliteSnapshot:
     """The store as it stood at one moment; :meth:`SqliteStore.snapshot` makes it."""
 
-    def __init__(
-        self, db: Database, last: LastCatalogue, version: int, give_back: Callable[[Database], None]
-    ) -> None:
+    def __init__(self, db: Database, last: LastCatalogue, give_back: Callable[[Database], None]) -> None:
         self._db = db
         self._give_back = give_back
         self._failed = False
         self.users = SqliteUserReader(self._query)
-        self.products = SqliteCatalogueReader(self._query, last, version)
+        self.products = SqliteCatalogueReader(self._query, last)
         self.orders = SqliteOrderReader(self._query)
 
     def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -63,11 +62,10 @@ class SqliteSnapshot:
             self._give_back(self._db)
 
 
-def _begin_to_read(db: Database) -> int:
-    """Begin a transaction, which lasts; return the catalogue's version in it."""
+def _begin_to_read(db: Database) -> None:
+    """Begin a transaction, which lasts."""
     db.execute("BEGIN")
-    [[version]] = db.execute(CATALOGUE_VERSION).fetchall()  # this is the moment
-    return int(version)
+    db.execute(_ANY_LOOK).fetchall()  # this is the moment
 
 
 class SqliteStore:
@@ -202,8 +200,8 @@ class SqliteStore:
 
         :raises StorageUnavailableError: the store can't be read now.
         """
-        db, version = self._look(_begin_to_read)
-        return SqliteSnapshot(db, self._last_catalogue, version, self._idle_readers.append)
+        db, _ = self._look(_begin_to_read)
+        return SqliteSnapshot(db, self._last_catalogue, self._idle_readers.append)
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`. Units that waited together are kept together, by one commit."""
@@ -228,7 +226,7 @@ class SqliteStore:
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
-        self._read("SELECT 1 FROM users LIMIT 1")
+        self._read(_ANY_LOOK)
 
     def close(self) -> None:
         """Close the file, while no unit of work is open. Using the store later raises RuntimeError.
