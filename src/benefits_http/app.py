@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, cast
+from typing import cast
 
 from flask import Flask, Request, Response, request
-from flask.sessions import NullSession, SessionInterface
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
@@ -36,19 +35,7 @@ def require_origin(text: str) -> str:
 _NOWHERE = "/\0"
 
 
-class _NoSessions(SessionInterface):
-    """There are no sessions here; Flask would make an empty one for every request."""
-
-    _none: Final = NullSession()
-
-    def open_session(self, app: Flask, request: Request) -> NullSession:
-        """Return none."""
-        del app, request
-        return self._none
-
-
 class _Application(Flask):
-    session_interface = _NoSessions()
     url_map_class = Rules
     url_map: Rules
 
