@@ -99,8 +99,7 @@ def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
 
     :raises InvalidValueError: it is not so.
     """
-    # To ask for an abstract class is slow, and nearly always it is a tuple; a string is a sequence of its letters.
-    if type(values) is tuple or (isinstance(values, Iterable) and not isinstance(values, str)):
+    if isinstance(values, Iterable) and not isinstance(values, str):  # which is a sequence of its letters
         held = tuple(values)
         if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
             return held
@@ -112,8 +111,6 @@ def utc(value: datetime, field: str) -> datetime:
 
     :raises InvalidValueError: it is not aware of its timezone.
     """
-    if isinstance(value, datetime) and value.tzinfo is UTC:
-        return value  # as nearly all are: to convert it would be to copy it
     if isinstance(value, datetime) and value.utcoffset() is not None:
         try:
             return value.astimezone(UTC)
