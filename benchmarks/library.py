@@ -70,11 +70,22 @@ def _bare(folder: Path) -> Order:
     return lambda _: orders.place()
 
 
+def _bare_and_memory(folder: Path) -> Order:
+    in_memory, bare = _memory(folder), _bare(folder)
+
+    def order(number: int) -> None:
+        in_memory(number)
+        bare(number)
+
+    return order
+
+
 _ORDERS: Final[dict[str, Callable[[Path], Order]]] = {
     "memory": _memory,
     "crowded memory": _crowded_memory,
     "SQLite": _sqlite,
     "bare": _bare,
+    "bare and memory": _bare_and_memory,
 }
 _IMPORTS: Final = {"import": "import benefits_core", "import attrs": "import attrs"}
 
