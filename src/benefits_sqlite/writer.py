@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
+from typing import TypeVar
 
 from sqlite_utils import Database
 
@@ -22,6 +23,8 @@ from benefits_sqlite.repositories import Known
 from benefits_sqlite.turns import Turn, TurnDidNotComeError, Turns
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
+
+_Given = TypeVar("_Given")
 
 
 class Writer:
@@ -52,8 +55,7 @@ class Writer:
     def unit_of_work(self) -> Iterator[SqliteUnitOfWork]:
         """See :class:`~benefits_core.ports.Store`."""
         if self._holder != get_ident():
-            with self.batch(time.monotonic() + self._patience):
-                yield from self._unit()
+            yield from self._in_turn(time.monotonic() + self._patience, self._unit())
         elif not self._open:  # it is in a batch, and opens one after the other
             yield from self._unit()
         else:
@@ -62,9 +64,13 @@ class Writer:
     @contextmanager
     def batch(self, deadline: float) -> Iterator[None]:
         """See :meth:`~benefits_sqlite.store.SqliteStore.batch`."""
+        yield from self._in_turn(deadline, (None,))
+
+    def _in_turn(self, deadline: float, block: Iterable[_Given]) -> Iterator[_Given]:
+        # No context manager, which another one would open: Ctrl-C between the two would leave it open.
         turn = self._wait_for_turn(deadline)
         try:
-            yield
+            yield from block
         finally:
             self._holder = None  # before anything in which Ctrl-C could come
             self._leave(turn)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from decimal import Decimal
 from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import get_ident
+from types import FrameType
 from typing import Any
 
 import attrs
@@ -61,6 +65,30 @@ def by_hand(path: Path, statement: str) -> None:
     """Run a statement as another program."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(statement)
+
+
+def with_ctrl_c_in_contextlib(block: Callable[[], object], moment: int) -> None:
+    """Run a block, and have Ctrl-C come while context managers are entered or left, before so many of their steps."""
+    theirs = contextlib.contextmanager.__code__.co_filename
+    left = moment
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != theirs:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        block()
+    finally:
+        sys.settrace(before)
 
 
 def one_round(
@@ -481,3 +509,19 @@ class TestBatch:
 
             (tmp_path / "away.db").rename(path)
             assert store.users.get("jo") is None
+
+
+def test_when_ctrl_c_comes_between_context_managers_nothing_is_told_to_be_kept_that_is_not(
+    path: Path,
+) -> None:
+    for moment in count():
+        with SqliteStore(path, patience=0) as store:
+            try:
+                with_ctrl_c_in_contextlib(lambda: add_user(store, "jo"), moment)
+            except KeyboardInterrupt:  # as long as it is handled, it holds on to what it has interrupted
+                with suppress(RuntimeError, StorageUnavailableError):
+                    added = add_user(store, f"al-{moment}")
+                    assert store.users.get(added.user_id) == added
+            else:
+                break
+    assert moment > 10
