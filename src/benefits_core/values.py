@@ -99,7 +99,7 @@ def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
 
     :raises InvalidValueError: it is not so.
     """
-    if isinstance(values, Iterable) and not isinstance(values, str):  # which is a sequence of its letters
+    if isinstance(values, Iterable) and not isinstance(values, str):  # a string is an iterable of its letters
         held = tuple(values)
         if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
             return held

@@ -101,7 +101,7 @@ class SqliteProductReader:
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         """See :class:`~benefits_core.ports.ProductReader`."""
         # A lone surrogate is in no catalogue, and SQLite takes no such string.
-        wanted = [text for text in product_ids if text.isascii() or not re.search("[\ud800-\udfff]", text)]
+        wanted = [text for text in product_ids if not re.search("[\ud800-\udfff]", text)]
         rows: list[tuple[Any, ...]] = []
         for start in range(0, len(wanted), _IDS_PER_QUERY):
             some = wanted[start : start + _IDS_PER_QUERY]
@@ -110,22 +110,11 @@ class SqliteProductReader:
         return {product.product_id: product for product in map(_product, rows)}
 
 
+@attrs.define
 class LastCatalogue:
-    """The catalogue as it was read last: it is asked for all the time, and hardly ever changes."""
+    """The catalogue as it was read last, and its version: it is asked for all the time, and hardly ever changes."""
 
-    def __init__(self) -> None:
-        self._last: tuple[int, tuple[Product, ...]] = (0, ())
-
-    def read(self, query: Query) -> tuple[Product, ...]:
-        """Return all products. While nothing changes, it is the same tuple."""
-        [[version]] = query(_SELECT_VERSION)
-        last, products = self._last
-        if version != last:
-            # It may have changed since: then this is newer than its version says, and is read once more, but never taken for
-            # newer than it is.
-            products = SqliteProductReader(query).list_all()
-            self._last = version, products
-        return products
+    known: tuple[int | None, tuple[Product, ...]] = (None, ())
 
 
 @attrs.frozen
@@ -136,7 +125,19 @@ class SqliteCatalogueReader(SqliteProductReader):
 
     def list_all(self) -> tuple[Product, ...]:
         """See :class:`~benefits_core.ports.ProductReader`. While nothing changes, it is the same tuple."""
-        return self._last.read(self._query)
+        version = self._version()
+        known, products = self._last.known
+        if version != known:
+            products = super().list_all()
+            if (
+                self._version() == version
+            ):  # else it has changed meanwhile, and nobody knows whether before it was read
+                self._last.known = version, products
+        return products
+
+    def _version(self) -> int:
+        [[version]] = self._query(_SELECT_VERSION)
+        return int(version)
 
 
 @attrs.frozen

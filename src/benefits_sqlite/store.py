@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from sqlite_utils import Database
 
@@ -29,8 +29,6 @@ from benefits_sqlite.schema import migrations
 from benefits_sqlite.unit_of_work import SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 from benefits_sqlite.writer import Writer
-
-_Found = TypeVar("_Found")
 
 _ANY_LOOK: Final = "SELECT 1 FROM users LIMIT 1"
 
@@ -62,12 +60,6 @@ class SqliteSnapshot:
             self._give_back(self._db)
 
 
-def _begin_to_read(db: Database) -> None:
-    """Begin a transaction, which lasts."""
-    db.execute("BEGIN")
-    db.execute(_ANY_LOOK).fetchall()  # this is the moment
-
-
 class SqliteStore:
     """Users, products and orders in one SQLite file, shared by any number of threads and processes.
 
@@ -81,7 +73,7 @@ class SqliteStore:
         self, path: str | PathLike[str], *, patience: float = PATIENCE, file: tuple[int, int] | None = None
     ) -> None:
         self.path = fspath(path)
-        self._named = os.path.abspath(path)  # noqa: PTH100 - links in it are to be followed again each time
+        self._named = Path(path).absolute()  # links in it are followed again each time
         # One name for the file and those beside it, whatever link it is opened by.
         self._file = os.path.realpath(path)
         self._patience = patience
@@ -152,7 +144,7 @@ class SqliteStore:
                 lock.release()
 
     def _identify(self) -> tuple[int, int]:
-        status = os.stat(self._named)  # noqa: PTH116 - asked for all the time, and a Path takes longer to make than a read
+        status = self._named.stat()
         return status.st_dev, status.st_ino
 
     def _verify(self) -> None:
@@ -166,13 +158,20 @@ class SqliteStore:
             f"{self.path} is not the file that was opened; put it back, or start again"
         )
 
-    def _look(self, look: Callable[[Database], _Found]) -> tuple[Database, _Found]:
-        """Return what is found by looking at the file, and the connection, to be given back."""
+    def _look(
+        self, sql: str, parameters: Sequence[object] = (), *, begin: bool = False
+    ) -> tuple[Database, list[tuple[Any, ...]]]:
+        """Look at the file; return the connection, to be given back, and what was found.
+
+        :param begin: whether to begin a transaction, which lasts, and shows what stands in the file at this moment.
+        """
         self._require_open()
         try:
             db = self._idle_reader()
             try:
-                found = look(db)
+                if begin:
+                    db.execute("BEGIN")
+                found = db.execute(sql, parameters).fetchall()
                 self._verify()  # afterwards is enough: an open connection never reads another file
             except BaseException:
                 db.close()
@@ -182,7 +181,7 @@ class SqliteStore:
         return db, found
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        db, rows = self._look(lambda db: db.execute(sql, parameters).fetchall())
+        db, rows = self._look(sql, parameters)
         self._idle_readers.append(db)
         return rows
 
@@ -200,7 +199,7 @@ class SqliteStore:
 
         :raises StorageUnavailableError: the store can't be read now.
         """
-        db, _ = self._look(_begin_to_read)
+        db, _ = self._look(_ANY_LOOK, begin=True)
         return SqliteSnapshot(db, self._last_catalogue, self._idle_readers.append)
 
     def unit_of_work(self) -> AbstractContextManager[SqliteUnitOfWork]:

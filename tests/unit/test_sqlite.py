@@ -9,11 +9,13 @@ from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benefits_core import OfferProducts, PlaceOrder, Product, StorageUnavailableError, User
 from benefits_sqlite import SqliteStore
+from benefits_sqlite.repositories import LastCatalogue, SqliteCatalogueReader
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -64,6 +66,25 @@ class TestFile:
             ("products", 1),
             ("users", 1),
         ]
+
+    def test_its_path_may_lead_through_a_link_and_back(self, tmp_path: Path) -> None:
+        folder = tmp_path / "elsewhere" / "folder"
+        folder.mkdir(parents=True)
+        (tmp_path / "link").symlink_to(folder)
+
+        with SqliteStore(tmp_path / "link" / ".." / "linked.db") as store:
+            store.ping()
+
+        assert (tmp_path / "elsewhere" / "linked.db").exists()
+        assert not (tmp_path / "linked.db").exists()
+
+    def test_whatever_number_its_catalogue_has_it_is_read(
+        self, path: Path, by_hand: sqlite3.Connection
+    ) -> None:
+        by_hand.execute("UPDATE catalogue SET version = 0")
+
+        with SqliteStore(path) as store:
+            assert len(store.products.list_all()) == 3
 
     def test_a_commit_reaches_the_disk_and_foreign_keys_are_enforced(self, path: Path) -> None:
         with SqliteStore(path) as store, store.unit_of_work() as work:
@@ -204,6 +225,34 @@ class TestSnapshot:
 
         assert second.products.list_all() is products is store.products.list_all()
         second.close()
+
+    def test_each_has_the_catalogue_of_its_own_moment(self, store: SqliteStore) -> None:
+        before = store.snapshot()
+        OfferProducts(store)([Product("gym", "Gym", Decimal(400))])
+        after = store.snapshot()
+
+        views = before, after, before, store
+        assert [len(view.products.list_all()) for view in views] == [4, 5, 4, 5]
+        before.close()
+        after.close()
+
+    def test_a_catalogue_that_changes_while_it_is_read_is_not_shown_to_an_earlier_one(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        gym, last = Product("gym", "Gym", Decimal(400)), LastCatalogue()
+        with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+            earlier.execute("BEGIN")
+            earlier.execute("SELECT * FROM catalogue").fetchall()
+
+            def query(sql: str, _: object = ()) -> list[tuple[Any, ...]]:
+                if "products" in sql:
+                    OfferProducts(store)([gym])
+                with closing(sqlite3.connect(path)) as now:
+                    return now.execute(sql).fetchall()
+
+            assert gym in SqliteCatalogueReader(query, last).list_all()
+            seen = SqliteCatalogueReader(lambda sql, _=(): earlier.execute(sql).fetchall(), last).list_all()
+            assert gym not in seen
 
     def test_its_connection_is_used_again(self, store: SqliteStore) -> None:
         store.snapshot().close()

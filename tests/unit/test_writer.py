@@ -121,7 +121,7 @@ def add_order(work: UnitOfWork, user_id: str) -> None:
     work.orders.add(drawn_up(work.orders.next_id(), user_id, GYM))
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     """Do what Ctrl-C does."""
     raise KeyboardInterrupt
 

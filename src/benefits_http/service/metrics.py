@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import fcntl
 import logging
 import os
@@ -149,10 +148,8 @@ class Metrics:
     def count_requests(self, requests: Sequence[Answered]) -> None:
         """Count requests that have been answered. Methods and routes must be few."""
         try:
-            alike = collections.Counter((each.method, each.route, each.status) for each in requests)
-            for labels, number in alike.items():
-                self._request(*labels).inc(number)
             for each in requests:
+                self._request(each.method, each.route, each.status).inc()
                 self._duration(each.method, each.route).observe(each.seconds)
         except Exception:  # noqa: BLE001 - a file that can't grow, say; no reason not to go on
             _log.exception("requests could not be counted")
