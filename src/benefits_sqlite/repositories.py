@@ -129,9 +129,8 @@ class SqliteCatalogueReader(SqliteProductReader):
         known, products = self._last.known
         if version != known:
             products = super().list_all()
-            if (
-                self._version() == version
-            ):  # else it has changed meanwhile, and nobody knows whether before it was read
+            # If it has changed meanwhile, nobody knows of which version they are.
+            if self._version() == version:
                 self._last.known = version, products
         return products
 
