@@ -110,7 +110,7 @@ def observed(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGI
 class _Told:
     """What there is to tell of requests, told in one go for all that were answered in a turn of the event loop.
 
-    It takes a tenth of a request off: lines are written together, and counted by code that is warm.
+    It takes a tenth of a request off: one line written for many, and each counted by code that is warm.
     """
 
     def __init__(self, metrics: Metrics) -> None:
