@@ -84,6 +84,7 @@ def with_ctrl_c_in_contextlib(block: Callable[[], object], moment: int) -> None:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # noqa: SLF001 - else Python 3.12 would tell of no steps at all
     sys.settrace(trace)
     try:
         block()
