@@ -22,12 +22,12 @@ from flask import Flask, Response
 from benchmarks.load import Round
 from benefits_core import MemoryStore, UseCases, User
 from benefits_http.app import DEVELOPMENT_ORIGINS, create_app
-from benefits_http.service import server
-from benefits_http.service.asgi import ASGIApplication, as_asgi
-from benefits_http.service.metrics import Metrics
-from benefits_http.service.observation import observed
-from benefits_http.service.settings import Settings
 from benefits_http.wire import user_body
+from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.request_log import observed
+from benefits_service.runtime import server
+from benefits_service.runtime.asgi import ASGIApplication, as_asgi
+from benefits_service.settings import Settings
 
 # As long as the answers about the users that are read.
 _BODY: Final = user_body(

@@ -260,7 +260,7 @@ def seed(plan: Plan) -> Found:
     times = []
     for n in range(min(plan.rounds, 3)):
         database = plan.folder / f"seeded-{n}.db"
-        command = [sys.executable, "-m", "benefits_http.service"]
+        command = [sys.executable, "-m", "benefits_service"]
         command += ["seed", str(catalogue), "--database", str(database)]
         began = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

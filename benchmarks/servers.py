@@ -95,7 +95,7 @@ class Server:
 def service(database: Path, *, workers: int) -> Iterator[tuple[Server, float]]:
     """Run the service over a database file; also tell how many seconds it took until all workers answered."""
     command = [
-        "benefits_http.service",
+        "benefits_service",
         "serve",
         "--database",
         str(database),

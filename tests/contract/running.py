@@ -140,7 +140,7 @@ def free_port() -> int:
 
 def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    command = [sys.executable, "-m", "benefits_http.service", *map(str, arguments)]
+    command = [sys.executable, "-m", "benefits_service", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
 
 
@@ -151,7 +151,7 @@ def start(database: Path, *options: str, workers: int = 2, traced: bool = True) 
     """
     environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
     port = free_port()
-    command = [sys.executable, "-m", "benefits_http.service", "serve", "--database", str(database)]
+    command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

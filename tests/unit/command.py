@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benefits_http.service import main
+from benefits_service import main
 
 
 class Command:

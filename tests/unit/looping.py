@@ -11,9 +11,9 @@ from threading import Event
 from typing import TypeVar
 
 from benefits_core import MemoryStore, OfferProducts, Order, Product, Store, UseCases
-from benefits_http.service.event_loop import on_event_loop
-from benefits_http.service.suspension import Suspendable
-from benefits_http.service.writing import Connect, Writer, writing
+from benefits_service.runtime.event_loop import on_event_loop
+from benefits_service.runtime.suspension import Suspendable
+from benefits_service.runtime.writing import Connect, Writer, writing
 from benefits_sqlite import SqliteStore
 
 _Result = TypeVar("_Result")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from benefits_http.service import logs
-from benefits_http.service.asgi import ASGIApplication, Event, as_asgi
-from benefits_http.service.metrics import Metrics
-from benefits_http.service.observation import observed
+from benefits_service import logs
+from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.request_log import observed
+from benefits_service.runtime.asgi import ASGIApplication, Event, as_asgi
 
 REQUEST = {
     "http_version": "1.1",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benefits_core import Product
-from benefits_http.service import server
+from benefits_service.runtime import server
 from benefits_sqlite import SqliteStore
 from contract.running import free_port
 from unit.command import Command
@@ -208,7 +208,7 @@ class TestServe:
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
     endless = tmp_path / "endless.json"
     os.mkfifo(endless)
-    command = [sys.executable, "-m", "benefits_http.service", "seed", str(endless)]
+    command = [sys.executable, "-m", "benefits_service", "seed", str(endless)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with endless.open("wb"):  # opened by both ends only once the command reads
         process.send_signal(signal.SIGINT)
@@ -218,7 +218,7 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
 
 
 def test_without_the_packages_that_it_needs_it_names_what_to_install() -> None:
-    hide = "import sys; sys.modules['click'] = None; from benefits_http.service import main; main()"
+    hide = "import sys; sys.modules['click'] = None; from benefits_service import main; main()"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
 
     assert done.returncode == 2

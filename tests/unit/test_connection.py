@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benefits_http.service.connection import Connection
+from benefits_service.runtime.connection import Connection
 
 
 class Ear(Connection):

@@ -13,8 +13,8 @@ from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app, docs
 from benefits_http.errors import ANSWERS
 from benefits_http.openapi import Document, describe, operations
-from benefits_http.service.identity import describe_identity
-from benefits_http.service.metrics import describe_metrics
+from benefits_service.middleware.identity import describe_identity
+from benefits_service.middleware.metrics import describe_metrics
 
 
 class Page(HTMLParser):

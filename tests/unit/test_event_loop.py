@@ -20,7 +20,7 @@ from benefits_core import (
     UseCases,
     User,
 )
-from benefits_http.service.suspension import Suspendable
+from benefits_service.runtime.suspension import Suspendable
 from benefits_sqlite import SqliteStore
 from unit.looping import BatchingMemoryStore, View, order, run, worker
 

@@ -10,7 +10,7 @@ from werkzeug.test import Client
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
-from benefits_http.service.frontend import with_frontend
+from benefits_service.middleware.frontend import with_frontend
 
 FILES = {
     "index.html": "<h1>Benefits</h1>",

@@ -12,14 +12,14 @@ from werkzeug.test import TestResponse
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 from benefits_http.openapi import Document, describe
-from benefits_http.service.identity import (
+from benefits_service.middleware.identity import (
     authenticate,
     describe_identity,
     named_user,
     require_header_name,
     restrict_to_self,
 )
-from benefits_http.service.metrics import Metrics, describe_metrics
+from benefits_service.middleware.metrics import Metrics, describe_metrics
 from contract.builders import NETFLIX, stocked
 
 HEADER = "X-Forwarded-User"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benefits_http.service import logs
+from benefits_service import logs
 
 LINE = logs.RequestLine(logs.now(), "INFO", "request", "GET", "/products", 200, 1.5, "abc")
 
@@ -67,7 +67,7 @@ def logged_by(program: str) -> Any:
     """Return the one line that a program logs with the service's configuration; it is that process's for good."""
     configure = (
         "import logging.config\n"
-        "from benefits_http.service import logs\n"
+        "from benefits_service import logs\n"
         "logging.config.dictConfig(logs.CONFIG)\n"
         "log = logging.getLogger('somewhere')\n"
     )

@@ -16,9 +16,9 @@ from werkzeug.test import Client, TestResponse, create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases, User
 from benefits_http import create_app
-from benefits_http.service import logs
-from benefits_http.service.metrics import Metrics
-from benefits_http.service.observation import observed
+from benefits_service import logs
+from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.request_log import observed
 from contract.builders import stocked
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -234,8 +234,8 @@ def test_what_the_loop_has_not_come_to_when_it_ends_is_told_nevertheless(
     program = (
         "import asyncio\n"
         "from werkzeug.test import create_environ, run_wsgi_app\n"
-        "from benefits_http.service.metrics import Metrics\n"
-        "from benefits_http.service.observation import observed\n"
+        "from benefits_service.middleware.metrics import Metrics\n"
+        "from benefits_service.middleware.request_log import observed\n"
         "def app(_, start_response):\n"
         "    start_response('200 OK', [])\n"
         "    return []\n"

@@ -23,9 +23,9 @@ from benefits_core.values import normal_user_id
 from benefits_http import benefits_blueprint, create_app, errors, wire
 from benefits_http.errors import ANSWERS, Answer
 from benefits_http.openapi import WHITE_SPACE, DescribedError, add_errors, describe, operations
-from benefits_http.service.identity import describe_identity
-from benefits_http.service.metrics import describe_metrics
-from benefits_http.service.observation import describe_request_ids
+from benefits_service.middleware.identity import describe_identity
+from benefits_service.middleware.metrics import describe_metrics
+from benefits_service.middleware.request_log import describe_request_ids
 
 DOCUMENT = describe()
 RESPONSES = DOCUMENT["components"]["responses"]

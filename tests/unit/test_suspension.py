@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from benefits_http.service.suspension import Suspendable, suspend_until
+from benefits_service.runtime.suspension import Suspendable, suspend_until
 
 
 def test_what_it_returns_is_returned() -> None:

@@ -26,8 +26,8 @@ from benefits_core import (
     Store,
     UseCases,
 )
-from benefits_http.service.suspension import Suspendable
-from benefits_http.service.writing import UnforeseenError, Writer, writing
+from benefits_service.runtime.suspension import Suspendable
+from benefits_service.runtime.writing import UnforeseenError, Writer, writing
 from unit.looping import BatchingMemoryStore, a_few_turns, connected, order, run, worker
 
 

@@ -14,7 +14,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from werkzeug.exceptions import ClientDisconnected
 
-from benefits_http.service.suspension import Suspendable, suspend_until
+from benefits_service.runtime.suspension import Suspendable, suspend_until
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -67,7 +67,7 @@ class _Body:
 def as_asgi(app: WSGIApplication) -> ASGIApplication:
     """Return a WSGI application as an ASGI one, for HTTP alone and one event loop.
 
-    It is called on the loop, and may call :func:`~benefits_http.service.suspension.suspend_until`.
+    It is called on the loop, and may call :func:`~benefits_service.runtime.suspension.suspend_until`.
     """
     answer = Suspendable(_answer)
 

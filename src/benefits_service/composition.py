@@ -10,14 +10,14 @@ from socket import socket
 from benefits_core import UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
-from benefits_http.service.asgi import ASGIApplication, as_asgi
-from benefits_http.service.event_loop import on_event_loop
-from benefits_http.service.frontend import with_frontend
-from benefits_http.service.identity import authenticate, describe_identity, restrict_to_self
-from benefits_http.service.metrics import Metrics, describe_metrics
-from benefits_http.service.observation import describe_request_ids, observed
-from benefits_http.service.settings import Settings
-from benefits_http.service.writing import Connect, Writer, writing
+from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
+from benefits_service.middleware.metrics import Metrics, describe_metrics
+from benefits_service.middleware.request_log import describe_request_ids, observed
+from benefits_service.runtime.asgi import ASGIApplication, as_asgi
+from benefits_service.runtime.event_loop import on_event_loop
+from benefits_service.runtime.writing import Connect, Writer, writing
+from benefits_service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
 __all__ = ["audit_database", "back_up_database", "build_app", "open_store", "writing_to"]

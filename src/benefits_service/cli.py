@@ -14,11 +14,11 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, StorageUnavailableError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_http.service import server
-from benefits_http.service.composition import audit_database, back_up_database, open_store, writing_to
-from benefits_http.service.identity import require_header_name
-from benefits_http.service.settings import DATABASE, HOST, PORT, Settings, default_workers
 from benefits_http.wire import InvalidRequestError, ProductBody, read_catalogue
+from benefits_service.composition import audit_database, back_up_database, open_store, writing_to
+from benefits_service.middleware.identity import require_header_name
+from benefits_service.runtime import server
+from benefits_service.settings import DATABASE, HOST, PORT, Settings, default_workers
 
 
 class Failure(click.ClickException):

@@ -17,9 +17,9 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from benefits_http.blueprint import REQUEST_ID, error_response
 from benefits_http.errors import UNFORESEEN
 from benefits_http.openapi import Document
-from benefits_http.service import logs
-from benefits_http.service.asgi import whole_body
-from benefits_http.service.metrics import Answered, Metrics
+from benefits_service import logs
+from benefits_service.middleware.metrics import Answered, Metrics
+from benefits_service.runtime.asgi import whole_body
 
 # What gateways and tracers make: UUIDs, trace ids, base64. Nothing that could be taken for anything else in a log.
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

@@ -15,7 +15,7 @@ import attrs
 
 from benefits_core import Store, UnitOfWork, UseCases, User
 from benefits_core.ports import OrderReader, ProductReader, UserReader, View
-from benefits_http.service.writing import Writer
+from benefits_service.runtime.writing import Writer
 
 
 class Snapshot(View, Protocol):

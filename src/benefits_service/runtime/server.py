@@ -23,12 +23,12 @@ from granian.constants import HTTPModes, Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer, WorkerProcess
 
-from benefits_http.service import logs
-from benefits_http.service.asgi import ASGIApplication
-from benefits_http.service.composition import build_app
-from benefits_http.service.metrics import shared_by_workers
-from benefits_http.service.settings import Settings
-from benefits_http.service.writing import Connect
+from benefits_service import logs
+from benefits_service.composition import build_app
+from benefits_service.middleware.metrics import shared_by_workers
+from benefits_service.runtime.asgi import ASGIApplication
+from benefits_service.runtime.writing import Connect
+from benefits_service.settings import Settings
 
 # How long requests in flight may take once the service was told to stop, in seconds.
 GRACE: Final = 8

@@ -23,8 +23,8 @@ from weakref import WeakSet
 import attrs
 
 from benefits_core import InvalidUserIdError, OrderRefusedError, StorageUnavailableError, UseCases
-from benefits_http.service.connection import Connection
-from benefits_http.service.suspension import suspend_until
+from benefits_service.runtime.connection import Connection
+from benefits_service.runtime.suspension import suspend_until
 
 # More of them would make the first ones wait for long.
 MOST_TOGETHER: Final = 64

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the ``benefits`` command."""
     try:
-        from benefits_http.service.cli import run  # noqa: PLC0415 - it needs packages that may not be installed
+        from benefits_service.cli import run  # noqa: PLC0415 - it needs packages that may not be installed
     except ModuleNotFoundError as missing:
         sys.exit(_explain(missing))
     run()

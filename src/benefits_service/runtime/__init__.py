@@ -1,0 +1,1 @@
+"""How the Flask application is run: web server, event loop, suspension."""
