@@ -1,25 +1,29 @@
 """The in-memory store: a full implementation of the ports, for tests and for programs that need no file.
 
-One lock makes units of work take turns. A unit's changes are collected beside what is kept, and applied when it succeeds.
+One lock makes changes take turns. A change writes to a draft, which is applied when it succeeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from threading import Lock, get_ident
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Generic, TypeVar
 
 import attrs
 
-from benefits_core.errors import BenefitsError, InconsistentChangeError
+from benefits_core.changes import ChangeLock, ChangeState, LockTimeoutError, finally_do
+from benefits_core.errors import StorageUnavailableError
 from benefits_core.model import Order, Product, User
+from benefits_core.ports import UnitOfWork
 
+PATIENCE: Final = 5.0
+"""How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
+
+_Result = TypeVar("_Result")
 _Row = TypeVar("_Row", User, Order, tuple[Order, ...])
 
 
 class _Table(Generic[_Row]):
-    """Rows by their ids, and below them those that they lie over. A ChainMap is that too, and takes far longer."""
+    """Uncommitted rows layered over committed ones. A ChainMap does the same, and takes far longer."""
 
     __slots__ = ("_below", "rows")
 
@@ -36,10 +40,13 @@ class _Tables:
     users: _Table[User]
     orders: _Table[Order]
     orders_of: _Table[tuple[Order, ...]]
-    catalogue: Mapping[
-        str, Product
-    ]  # replaced whole, never changed in place: readers may be half-way through it
-    order_count: int
+    catalogue: Mapping[str, Product]  # replaced, never changed in place: readers may be half-way through it
+    last_order: int  # the number that new_id returned last
+
+    def draft(self) -> _Tables:
+        """Return empty tables layered over these."""
+        layers = _Table(self.users.rows), _Table(self.orders.rows), _Table(self.orders_of.rows)
+        return _Tables(*layers, self.catalogue, self.last_order)
 
 
 @attrs.frozen
@@ -85,24 +92,37 @@ class MemoryOrderReader:
 
 
 @attrs.frozen
-class MemoryUserRepository(MemoryUserReader):
-    """Users within a unit of work."""
+class _Draft:
+    """What a change has written so far."""
 
-    _locked: dict[str, User]
+    tables: _Tables
+    state: ChangeState = attrs.field(factory=ChangeState)
+
+    def __call__(self) -> _Tables:
+        """Return the tables, unless the change has ended or is lost."""
+        self.state.require_usable()
+        return self.tables
+
+
+@attrs.frozen
+class MemoryUserRepository(MemoryUserReader):
+    """Users within a change."""
+
+    _state: ChangeState
 
     def get_or_add(self, user: User) -> User:
-        """See :class:`~benefits_core.ports.UserRepository`. The unit's lock has done the waiting."""
+        """See :class:`~benefits_core.ports.UserRepository`. The change holds the lock of the whole store."""
         users = self._tables().users
         stored = users.get(user.user_id)
         if stored is None:
             stored = users.rows[user.user_id] = user
-        self._locked[user.user_id] = stored
+        self._state.users[user.user_id] = stored
         return stored
 
 
 @attrs.frozen
 class MemoryProductRepository(MemoryProductReader):
-    """The catalogue within a unit of work."""
+    """The catalogue within a change."""
 
     def put(self, products: Iterable[Product]) -> None:
         """See :class:`~benefits_core.ports.ProductRepository`."""
@@ -114,103 +134,46 @@ class MemoryProductRepository(MemoryProductReader):
 
 @attrs.frozen
 class MemoryOrderRepository(MemoryOrderReader):
-    """The order book within a unit of work."""
+    """The order book within a change."""
 
-    _locked: dict[str, User]
-    _lose: Callable[[BenefitsError], None]
+    _state: ChangeState
 
-    def next_id(self) -> str:
+    def new_id(self) -> str:
         """See :class:`~benefits_core.ports.OrderRepository`."""
-        return str(self._tables().order_count + 1)
-
-    def add(self, order: Order) -> None:
-        """See :class:`~benefits_core.ports.OrderRepository`."""
-        try:
-            self._add(order)
-        except InconsistentChangeError as error:
-            self._lose(error)
-            raise
-
-    def _add(self, order: Order) -> None:
         tables = self._tables()
-        user = self._locked.get(order.user_id)
-        if user is None:
-            raise InconsistentChangeError(f"{order.user_id!r} was not got in this unit of work")
-        if order.order_id != self.next_id():
-            raise InconsistentChangeError(f"order id {order.order_id!r} is not the next one")
-        if not all(product_id in tables.catalogue for product_id in order.items):
-            raise InconsistentChangeError(f"some of {order.items!r} is not in the catalogue")
-        tables.users.rows[order.user_id] = self._locked[order.user_id] = user.after(order)
+        tables.last_order += 1
+        self._state.new_ids.append(str(tables.last_order))
+        return self._state.new_ids[-1]
+
+    def add(self, order: Order, buyer: User) -> None:
+        """See :class:`~benefits_core.ports.OrderRepository`."""
+        tables = self._tables()
+        self._state.buy(order, buyer, tables.catalogue)
+        tables.users.rows[buyer.user_id] = buyer
         tables.orders.rows[order.order_id] = order
-        tables.orders_of.rows[order.user_id] = (*self.of_user(order.user_id), order)
-        tables.order_count += 1
+        tables.orders_of.rows[buyer.user_id] = (*self.of_user(buyer.user_id), order)
 
 
 class MemoryUnitOfWork:
-    """Changes collected beside what is kept."""
+    """What a change reads and writes: a draft over what is kept."""
 
-    def __init__(self, kept: _Tables) -> None:
-        self._kept = kept
-        self._draft = _Tables(
-            _Table(kept.users.rows),
-            _Table(kept.orders.rows),
-            _Table(kept.orders_of.rows),
-            kept.catalogue,
-            kept.order_count,
-        )
-        self._ended = False
-        self._lost: BenefitsError | None = None
-        self._locked: dict[str, User] = {}
-
-    # Made when asked for: a unit of work that held them, who hold it, could be freed by the garbage collector alone.
-    @property
-    def users(self) -> MemoryUserRepository:
-        """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return MemoryUserRepository(self._tables, self._locked)
-
-    @property
-    def products(self) -> MemoryProductRepository:
-        """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return MemoryProductRepository(self._tables)
-
-    @property
-    def orders(self) -> MemoryOrderRepository:
-        """See :class:`~benefits_core.ports.UnitOfWork`."""
-        return MemoryOrderRepository(self._tables, self._locked, self._lose)
-
-    def _tables(self) -> _Tables:
-        if self._ended:
-            raise RuntimeError("this unit of work has ended")
-        if self._lost is not None:
-            raise self._lost
-        return self._draft
-
-    def _lose(self, error: BenefitsError) -> None:
-        self._lost = error
-
-    def apply(self) -> None:
-        """Keep what was collected."""
-        draft = self._tables()
-        # Orders before their users: whoever sees that a user owns something also finds the order of it.
-        self._kept.orders.rows.update(draft.orders.rows)
-        self._kept.orders_of.rows.update(draft.orders_of.rows)
-        self._kept.users.rows.update(draft.users.rows)
-        self._kept.catalogue = draft.catalogue
-        self._kept.order_count = draft.order_count
-
-    def end(self) -> None:
-        """Refuse to be used from now on."""
-        self._ended = True
-        self._lost = None  # an error holds all that it went through
+    def __init__(self, draft: _Draft) -> None:
+        self.users = MemoryUserRepository(draft, draft.state)
+        self.products = MemoryProductRepository(draft)
+        self.orders = MemoryOrderRepository(draft, draft.state)
 
 
 class MemoryStore:
-    """Users, products and orders in this process's memory, for as long as it lives."""
+    """Users, products and orders in this process's memory, for as long as it lives.
 
-    def __init__(self) -> None:
+    :param patience: how long a change waits for others before it begins, in seconds.
+    """
+
+    def __init__(self, *, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._kept = _Tables(_Table(), _Table(), _Table(), {}, 0)
-        self._lock = Lock()
-        self._holder: int | None = None  # the thread whose unit of work is open
+        self._unapplied: _Tables | None = None
+        self._lock = ChangeLock()
         self.users = MemoryUserReader(self._tables)
         self.products = MemoryProductReader(self._tables)
         self.orders = MemoryOrderReader(self._tables)
@@ -218,20 +181,34 @@ class MemoryStore:
     def _tables(self) -> _Tables:
         return self._kept
 
-    @contextmanager
-    def unit_of_work(self) -> Iterator[MemoryUnitOfWork]:
-        """See :class:`~benefits_core.ports.Store`. It waits for as long as it takes."""
-        if self._holder == get_ident():
-            raise RuntimeError("this thread has a unit of work open already")
-        with self._lock:
-            self._holder = get_ident()
-            work = MemoryUnitOfWork(self._kept)
-            try:
-                yield work
-                work.apply()
-            finally:
-                work.end()
-                self._holder = None
+    def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        """See :class:`~benefits_core.ports.Store`."""
+        try:
+            return self._lock.run(
+                lambda: finally_do(self._apply, lambda: self._run(do)), timeout=self._patience
+            )
+        except LockTimeoutError:
+            raise StorageUnavailableError(f"other changes have been running for {self._patience} s") from None
+
+    def _run(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        draft = _Draft(self._kept.draft())
+        try:
+            result = do(MemoryUnitOfWork(draft))
+            self._unapplied = draft()  # from this moment on, the change is kept
+        finally:
+            draft.state.end()
+        return result
+
+    def _apply(self) -> None:
+        if self._unapplied is None:
+            return
+        # Orders before their users: a reader that sees that a user owns a product also finds the order of it.
+        self._kept.orders.rows.update(self._unapplied.orders.rows)
+        self._kept.orders_of.rows.update(self._unapplied.orders_of.rows)
+        self._kept.users.rows.update(self._unapplied.users.rows)
+        self._kept.catalogue = self._unapplied.catalogue
+        self._kept.last_order = self._unapplied.last_order
+        self._unapplied = None
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`. Memory always answers."""

@@ -1,21 +1,23 @@
 """What the core needs from outside: somewhere to keep users, products and orders.
 
-A new store implements these Protocols and is held to every sentence below by ``tests/contract``. Any method may raise
+A new store implements these Protocols, and ``tests/contract`` holds it to every sentence below. Any method may raise
 :class:`~benefits_core.errors.StorageUnavailableError` when the store can't serve now; nothing is half-written then.
-Values go in and come out immutable and whole; ids of users come normalised (:func:`~benefits_core.values.normal_user_id`).
+Values go in and come out immutable and whole. User ids come normalised (:func:`~benefits_core.values.normal_user_id`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
 
 from benefits_core.model import Order, Product, User
 
+_Result = TypeVar("_Result")
+
 
 class UserReader(Protocol):
-    """Users, as far as they can be read."""
+    """Reads users."""
 
     def get(self, user_id: str) -> User | None:
         """Return the user, or None if there is none."""
@@ -23,7 +25,7 @@ class UserReader(Protocol):
 
 
 class ProductReader(Protocol):
-    """The catalogue, as far as it can be read."""
+    """Reads the catalogue."""
 
     def list_all(self) -> tuple[Product, ...]:
         """Return all products, in the catalogue's order."""
@@ -35,7 +37,7 @@ class ProductReader(Protocol):
 
 
 class OrderReader(Protocol):
-    """The order book, as far as it can be read."""
+    """Reads the order book."""
 
     def get(self, order_id: str) -> Order | None:
         """Return the order, or None if there is none. The id may be any string."""
@@ -47,56 +49,57 @@ class OrderReader(Protocol):
 
 
 class UserRepository(UserReader, Protocol):
-    """Users within a unit of work."""
+    """Users within a change."""
 
     def get_or_add(self, user: User) -> User:
-        """Return the stored user of this user's id, storing the given one first if there is none.
+        """Return the stored user of this id; if there is none, store the given user and return it.
 
-        Until this unit of work ends, no other one gets past the same call for the same id: it waits. This makes
-        double purchases impossible. A store may make others wait too, up to locking everything.
-
-        :raises StorageUnavailableError: the wait took longer than the store allows.
+        Until this change ends, another change waits at the same call for the same id. This sentence makes double
+        purchases impossible. A store may lock more than one user, up to everything.
         """
         ...
 
 
 class ProductRepository(ProductReader, Protocol):
-    """The catalogue within a unit of work."""
+    """The catalogue within a change."""
 
     def put(self, products: Iterable[Product]) -> None:
-        """Add these products to the catalogue; one whose id is known replaces what was there.
+        """Add these products to the catalogue; a known id gets the new name and price.
 
-        Afterwards the catalogue begins with these, in this order; what else it held follows as it was.
-        Nothing is ever removed, since people own it. The ids are distinct.
+        Afterwards the catalogue begins with these products, in this order; all others follow in the order they had.
+        Nothing is ever removed, since users own it. The ids are distinct.
         """
         ...
 
 
 class OrderRepository(OrderReader, Protocol):
-    """The order book within a unit of work."""
+    """The order book within a change."""
 
-    def next_id(self) -> str:
-        """Return the id that the next order added must have; no order has it."""
+    def new_id(self) -> str:
+        """Return an id that no other order has or will have.
+
+        Of two orders of one user the later one has the larger id, compared as whole numbers. Gaps are fine.
+        """
         ...
 
-    def add(self, order: Order) -> None:
-        """Keep an order, and its user as :meth:`~benefits_core.model.User.after` makes it of them.
+    def add(self, order: Order, buyer: User) -> None:
+        """Keep an order, and its buyer as the order leaves them; :meth:`~benefits_core.model.User.buy` returns both.
 
-        The two are one fact, so they are told in one call: neither can be forgotten.
+        The two are one fact, so they are kept by one call: neither can be forgotten. No store computes a balance: it
+        keeps the buyer's, and an audit of the books finds a wrong one.
 
-        :raises InconsistentChangeError: its id is not :meth:`next_id`, a product of it is not in the catalogue, or its
-            user was not got by ``get_or_add`` in this unit of work or can't have placed it (it overdraws the balance,
-            or buys a thing twice).
+        :raises InconsistentChangeError: the order or the buyer is of another user than one that ``get_or_add`` returned
+            in this change; the balance is negative; a product is owned already or not in the catalogue; the buyer does
+            not own what they owned before and then what was ordered; or :meth:`new_id` did not return the order's id
+            in this change, after that of the order before.
         """
         ...
 
 
 class UnitOfWork(Protocol):
-    """Changes that are kept together or not at all. What it did itself, it sees.
+    """What a change reads and writes. It sees its own writes.
 
-    It ends when the body of its block is left; using it later raises RuntimeError. Never share one between threads.
-    Once a method of it has raised a BenefitsError, it is lost: leaving the block keeps nothing and raises that error again, if
-    the body has caught it.
+    It ends with its change; using it later raises RuntimeError.
     """
 
     @property
@@ -116,7 +119,7 @@ class UnitOfWork(Protocol):
 
 
 class View(Protocol):
-    """What has been kept, to be read."""
+    """What has been kept, for reading."""
 
     @property
     def users(self) -> UserReader:
@@ -135,26 +138,59 @@ class View(Protocol):
 
 
 class Store(View, Protocol):
-    """Where users, products and orders are kept. It may be used from any number of threads.
+    """Where users, products and orders are kept. Any number of threads may use it.
 
-    What is read here is what has been kept, as it stands now, and reading never waits for a unit of work.
+    Reading returns what has been kept, as it stands now, and never waits for a change.
     """
 
-    def unit_of_work(self) -> AbstractContextManager[UnitOfWork]:
-        """Open a unit of work: ``with store.unit_of_work() as work: ...``.
+    def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        """Run a change, the one way to write: call ``do`` with a unit of work, keep what it did, return its result.
 
-        Leaving the block normally keeps everything done in it, leaving it with an exception keeps nothing; there is
-        no commit to forget. The ``with`` statement returns only once everything is kept as durably as the store can,
-        and so is whatever this unit of work saw of another: a refusal that rests on somebody's order waits for it too.
+        All or nothing: nobody else sees any of it before all of it is kept, as durably as the store can, and only then
+        does this method return. If ``do`` raises, nothing is kept, and the caller gets its error with its traceback.
+        Once a method of the unit of work has raised a BenefitsError, the change is lost: nothing is kept, and the
+        caller gets that error even if ``do`` has caught it. A refusal that rests on another change's result is
+        raised after that change is kept.
 
-        :raises StorageUnavailableError: it could not be opened in time, or its changes could not be kept; none is.
-        :raises RuntimeError: this thread has a unit of work open already, and would wait for itself.
+        A change that finds another one in its way waits for it; then it sees its result. It waits as long as the
+        store's patience *to begin*; once begun, it is never abandoned. If it is interrupted (Ctrl-C), it is kept whole
+        or not at all; which of the two is unknown.
+
+        :param do: uses its unit of work and nothing else of the store, does no I/O, waits for nothing, and has no
+            other side effect. So the store may run it again from the start, and in another thread; there it sees
+            the caller's ``contextvars``.
+        :raises StorageUnavailableError: it could not begin in time, or could not be kept. Nothing of it is.
+        :raises RuntimeError: it was called inside a change of this store, and would wait for itself.
         """
         ...
 
     def ping(self) -> None:
-        """Return if the store can answer now.
+        """Return if the store can serve now.
 
         :raises StorageUnavailableError: it can't.
+        """
+        ...
+
+
+class NonBlockingStore(Store, Protocol):
+    """A store that an event loop can use: the two methods return at once. A store need not offer them.
+
+    A future that is cancelled before its function begins is never run; once it has begun, it can't be cancelled.
+    """
+
+    def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
+        """Begin a change; its future ends as :meth:`Store.change` would.
+
+        Of two changes that one thread submits, the first one runs first.
+
+        :raises RuntimeError: as :meth:`Store.change`, or the store is closed.
+        """
+        ...
+
+    def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
+        """Begin to read: the future returns what ``query`` returns. It may have ended already.
+
+        :param query: reads the view, and does nothing else; it may run in another thread, without the caller's
+            ``contextvars``.
         """
         ...

@@ -11,7 +11,7 @@ import attrs
 
 from benefits_core.errors import InvalidValueError
 from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket
-from benefits_core.ports import Store
+from benefits_core.ports import Store, UnitOfWork
 from benefits_core.values import money, normal_user_id
 
 
@@ -25,7 +25,7 @@ def _opening_balance(value: Decimal) -> Decimal:
 
 @attrs.frozen
 class GetUser:
-    """Look a user up; whoever does not exist yet is created with the opening balance.
+    """Look a user up; a user who does not exist yet is created with the opening balance.
 
     :param store: where users are kept.
     :param opening_balance: what a new user may spend, in money.
@@ -38,15 +38,15 @@ class GetUser:
         """Return the user.
 
         :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
-        :raises InvalidUserIdError: nobody can be called that.
+        :raises InvalidUserIdError: it is no valid user name.
         :raises StorageUnavailableError: the store can't serve now.
         """
         normal = normal_user_id(user_id)
-        known = self.store.users.get(normal)
-        if known is not None:
-            return known
-        with self.store.unit_of_work() as work:
-            return work.users.get_or_add(User.newcomer(normal, self.opening_balance))
+        stored = self.store.users.get(normal)
+        if stored is not None:
+            return stored
+        user = User.new(normal, self.opening_balance)
+        return self.store.change(lambda work: work.users.get_or_add(user))
 
 
 @attrs.frozen
@@ -87,13 +87,12 @@ class OfferProducts:
             if product.product_id in seen:
                 raise InvalidValueError("product_id", product.product_id, "in the list once")
             seen.add(product.product_id)
-        with self.store.unit_of_work() as work:
-            work.products.put(offered)
+        self.store.change(lambda work: work.products.put(offered))
 
 
 @attrs.frozen
 class PlaceOrder:
-    """Order products for a user; whoever does not exist yet is created in the same unit of work.
+    """Order products for a user; a user who does not exist yet is created in the same change.
 
     :param store: where everything is kept.
     :param opening_balance: what a new user may spend, in money.
@@ -105,32 +104,35 @@ class PlaceOrder:
     now: Callable[[], datetime] = _now
 
     def __call__(self, user_id: str, items: Iterable[str]) -> Order:
-        """Return the order placed. A refused order changes nothing, and creates nobody.
+        """Return the order placed. A refused order changes nothing, and creates no user.
 
         :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
         :param items: product ids; an id repeated counts once.
-        :raises InvalidUserIdError: nobody can be called that.
+        :raises InvalidUserIdError: it is no valid user name.
         :raises InvalidValueError: the items are not a collection of strings, or the clock does not know its timezone.
         :raises ProductsNotFoundError: an item is not in the catalogue, or there is none.
         :raises ProductsAlreadyPurchasedError: the user has bought some of it before.
         :raises InsufficientBalanceError: it costs more than the user has left.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        newcomer = User.newcomer(user_id, self.opening_balance)
+        new_user = User.new(user_id, self.opening_balance)
         wanted = _ids(items)
-        with self.store.unit_of_work() as work:
-            user = work.users.get_or_add(newcomer)
+
+        def place(work: UnitOfWork) -> Order:
+            user = work.users.get_or_add(new_user)
             products = basket(wanted, work.products.find(wanted))
-            _, order = user.buy(products, order_id=work.orders.next_id(), placed_at=self.now())
-            work.orders.add(order)
-        return order
+            buyer, order = user.buy(products, order_id=work.orders.new_id(), placed_at=self.now())
+            work.orders.add(order, buyer)
+            return order
+
+        return self.store.change(place)
 
 
 @attrs.frozen
 class UseCases:
-    """What employees do, as functions: all that an adapter which serves them is handed.
+    """What employees do, as functions: all that an adapter needs in order to serve them.
 
-    Whoever composes a service may put something of its own around each of them, such as the question who is asking.
+    A composition root may wrap each of them, for example to check the identity of the caller.
     """
 
     get_user: Callable[[str], User]

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from typing import Final
 
 PATIENCE: Final = 5.0
-"""How long a unit of work waits for others before it gives up, in seconds, unless the store is told otherwise."""
+"""How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
 
-# Between tries, in seconds. The same for all who wait, so that each is as likely as any other to be the next; about as long
-# as a commit takes, since one thread of a process waits at a time, and for two locks.
+# Between tries, in seconds. The same for every process, so that each is as likely as any other to be the next; about as
+# long as a commit takes, since one thread of a process waits at a time.
 _PAUSE: Final = 0.0002
 
 
@@ -43,10 +43,10 @@ def unless_busy(action: Callable[[], object]) -> Callable[[], bool]:
 
 
 class ProcessLock:
-    """A lock that one process at a time holds, and that is let go when its holder dies.
+    """A lock that one process at a time holds, and that the system releases when its holder dies.
 
-    It is two locks: one to hold, and one to be the next. Who lets the first go can't take it again at once, since it
-    would have to be the next before, and somebody who has waited is that already.
+    It is two locks: one to hold, and one to be the next. A process that releases the first can't take it again at once: it
+    would have to be the next before, and a process that waits is that already.
 
     :param path: the beginning of the names of two empty files, which are created and stay.
     """
@@ -61,7 +61,7 @@ class ProcessLock:
 
     def acquire(self, deadline: float) -> bool:
         """Wait for it, unless it is held already; return whether it came before the deadline."""
-        if self._held:  # else it would wait for somebody who is the next, and waits for it
+        if self._held:  # else it would wait for the next one, which waits for it
             return True
         if not wait_for(lambda: _try(self._next), deadline):
             return False
@@ -72,12 +72,13 @@ class ProcessLock:
         return self._held
 
     def release(self) -> None:
-        """Let it go, if it is held."""
+        """Release it. Calling it again does nothing, even if Ctrl-C has cut an acquisition short."""
         self._held = False
+        fcntl.flock(self._next, fcntl.LOCK_UN)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let it go for ever."""
+        """Release it for ever."""
         os.close(self._lock)
         os.close(self._next)
 

@@ -1,0 +1,145 @@
+"""For authors of stores: the state of one change, with the checks that every store makes, and a lock for changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from contextlib import suppress
+from threading import RLock, get_ident
+from typing import TypeVar
+
+import attrs
+
+from benefits_core.errors import BenefitsError, InconsistentChangeError
+from benefits_core.model import Order, User
+
+_Result = TypeVar("_Result")
+
+
+@attrs.define
+class ChangeState:
+    """What a unit of work remembers: its users, the order ids it gave out, and whether it can still be used.
+
+    :ivar users: the users that ``get_or_add`` has returned, as they are now, by id.
+    :ivar new_ids: the order ids that ``new_id`` has returned since the last order was added.
+    """
+
+    users: dict[str, User] = attrs.field(factory=dict)
+    new_ids: list[str] = attrs.field(factory=list)
+    _ended: bool = False
+    _error: BenefitsError | None = None
+
+    def require_usable(self) -> None:
+        """Return if the change still runs.
+
+        :raises RuntimeError: it has ended.
+        :raises BenefitsError: it is lost, for this reason.
+        """
+        if self._ended:
+            raise RuntimeError("the change of this unit of work has ended")
+        if self._error is not None:
+            raise self._error
+
+    def lose(self, error: BenefitsError) -> None:
+        """Mark the change as lost: the next call, and its end, raise this error."""
+        self._error = error
+
+    def end(self) -> None:
+        """Mark the change as ended."""
+        self._ended, self._error = True, None  # an error refers to every frame that it passed through
+
+    def buy(self, order: Order, buyer: User, catalogue: Container[str]) -> None:
+        """Check an order as ``orders.add`` promises, and remember its buyer. What fails the check loses the change.
+
+        The balance is not computed again: :meth:`User.buy` did that. Only a negative one is refused.
+
+        :param catalogue: the ids of the products in the catalogue; of those that were ordered, at least.
+        :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
+        """
+        contradiction = self._contradiction(order, buyer, catalogue)
+        if contradiction is not None:
+            error = InconsistentChangeError(f"order {order.order_id!r} of {order.user_id!r}: {contradiction}")
+            self.lose(error)
+            raise error
+        del self.new_ids[: self.new_ids.index(order.order_id) + 1]
+        self.users[buyer.user_id] = buyer
+
+    def _contradiction(  # noqa: PLR0911 - a rule a line
+        self, order: Order, buyer: User, catalogue: Container[str]
+    ) -> str | None:
+        before, items = self.users.get(order.user_id), order.items
+        if before is None:
+            return "get_or_add did not return this user in this change"
+        if buyer.user_id != order.user_id:
+            return f"{buyer.user_id!r} can't be its buyer"
+        if buyer.balance < 0:
+            return f"it leaves a balance of {buyer.balance}"
+        if not all(product_id in catalogue for product_id in items):
+            return f"some of {items!r} is not in the catalogue"
+        if not set(items).isdisjoint(before.product_ids):
+            return f"some of {items!r} is owned already"
+        if buyer.product_ids != before.product_ids + items:
+            return f"it adds {items!r} to {before.product_ids!r}, which does not make {buyer.product_ids!r}"
+        if order.order_id not in self.new_ids:
+            return "new_id did not return this id since the order before"
+        return None
+
+
+class LockTimeoutError(Exception):
+    """Another thread held the lock for too long."""
+
+
+def finally_do(clean_up: Callable[[], None], function: Callable[[], _Result]) -> _Result:
+    """Call a function, and then the clean-up, whatever happens: return or raise what the function does.
+
+    A ``finally`` alone can itself be cut short by Ctrl-C. Here one Ctrl-C, wherever it arrives, can't skip the clean-up.
+
+    :param clean_up: may be called twice, and does nothing the second time.
+    """
+    try:
+        try:
+            return function()
+        finally:
+            clean_up()
+    except BaseException:
+        clean_up()
+        raise
+
+
+class ChangeLock:
+    """Lets one change run at a time, and refuses a change inside a change."""
+
+    def __init__(self) -> None:
+        # It knows its owner, so that the clean-up can release it without knowing whether it was acquired: Ctrl-C may
+        # arrive after the acquisition, before any variable could tell.
+        self._lock = RLock()
+        self._owner: int | None = None
+
+    def run(self, change: Callable[[], _Result], *, timeout: float) -> _Result:
+        """Return what the change returns.
+
+        :param timeout: how long to wait for the changes of other threads, in seconds; 0 is not to wait.
+        :raises LockTimeoutError: it took them longer.
+        :raises RuntimeError: this thread is in a change already.
+        """
+        self.require_outside()
+        return finally_do(self._release, lambda: self._acquire_and_run(change, timeout))
+
+    def require_outside(self) -> None:
+        """Return if this thread is in no change.
+
+        :raises RuntimeError: it is in one.
+        """
+        if self._owner == get_ident():
+            raise RuntimeError("a change inside a change would wait for itself")
+
+    def _acquire_and_run(self, change: Callable[[], _Result], timeout: float) -> _Result:
+        if not self._lock.acquire(timeout=timeout):
+            raise LockTimeoutError
+        self._owner = get_ident()
+        return change()
+
+    def _release(self) -> None:
+        if self._owner == get_ident():
+            self._owner = None
+        with suppress(RuntimeError):  # this thread does not hold it
+            self._lock.release()

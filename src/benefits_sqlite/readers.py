@@ -1,0 +1,151 @@
+"""Reading: the queries, and how rows become values. It knows no connections and no transactions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+import attrs
+
+from benefits_core.model import Order, OrderLine, Product, User
+from benefits_core.values import from_cents
+
+# SQLite allows some 32,000 parameters a statement; no order comes near this many items.
+_IDS_PER_QUERY: Final = 1000
+
+SELECT_USER: Final = """
+    SELECT users.user_number, opening_balance, balance, product_id
+    FROM users LEFT JOIN order_lines USING (user_number)
+    WHERE user_id = ?
+    ORDER BY order_number, position
+    """
+_SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
+_SELECT_VERSION: Final = "SELECT version FROM catalogue"
+_SELECT_ORDERS: Final = """
+    SELECT orders.order_number, user_id, placed_at, product_id, price
+    FROM orders, users, order_lines AS lines
+    WHERE orders.user_number = users.user_number
+      AND lines.user_number = users.user_number
+      AND lines.order_number = orders.order_number
+      AND {} = ?
+    ORDER BY orders.order_number, lines.position
+    """
+_SELECT_ORDER: Final = _SELECT_ORDERS.format("orders.order_number")
+_SELECT_ORDERS_OF: Final = _SELECT_ORDERS.format("users.user_id")
+
+
+class Query(Protocol):
+    """Runs a statement."""
+
+    def __call__(self, sql: str, parameters: Sequence[object] = (), /) -> list[tuple[Any, ...]]:
+        """Return the rows; raise the core's errors, not SQLite's."""
+        ...
+
+
+def user_from(user_id: str, rows: list[tuple[Any, ...]]) -> User:
+    """Return the user whom the rows of ``SELECT_USER`` describe; there is at least one."""
+    _, opening_balance, balance, first = rows[0]
+    owned = () if first is None else tuple([product_id for *_, product_id in rows])
+    return User(user_id, from_cents(opening_balance), from_cents(balance), owned)
+
+
+def _product(row: tuple[Any, ...]) -> Product:
+    product_id, name, price = row
+    return Product(product_id, name, from_cents(price))
+
+
+def _orders(rows: list[tuple[Any, ...]]) -> tuple[Order, ...]:
+    return tuple(
+        Order(
+            str(number),
+            user_id,
+            tuple(OrderLine(product_id, from_cents(price)) for *_, product_id, price in lines),
+            datetime.fromisoformat(placed_at),
+        )
+        for (number, user_id, placed_at), lines in groupby(rows, key=itemgetter(0, 1, 2))
+    )
+
+
+@attrs.frozen
+class SqliteUserReader:
+    """Users, read from their table."""
+
+    _query: Query
+
+    def get(self, user_id: str) -> User | None:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        rows = self._query(SELECT_USER, (user_id,))
+        return user_from(user_id, rows) if rows else None
+
+
+@attrs.frozen
+class SqliteProductReader:
+    """The catalogue, read from its table."""
+
+    _query: Query
+
+    def list_all(self) -> tuple[Product, ...]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        return tuple(map(_product, self._query(f"{_SELECT_PRODUCTS} ORDER BY position")))
+
+    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        # A lone surrogate is in no catalogue, and SQLite takes no such string.
+        wanted = [text for text in product_ids if not re.search("[\ud800-\udfff]", text)]
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = wanted[start : start + _IDS_PER_QUERY]
+            marks = ", ".join("?" * len(some))
+            rows += self._query(f"{_SELECT_PRODUCTS} WHERE product_id IN ({marks})", some)
+        return {product.product_id: product for product in map(_product, rows)}
+
+
+@attrs.define
+class LastCatalogue:
+    """The catalogue as it was read last, with its version: it is read all the time, and hardly ever changes."""
+
+    known: tuple[int | None, tuple[Product, ...]] = (None, ())
+
+
+@attrs.frozen
+class SqliteCatalogueReader(SqliteProductReader):
+    """The catalogue, read again only when it has changed."""
+
+    _last: LastCatalogue
+
+    def list_all(self) -> tuple[Product, ...]:
+        """See :class:`~benefits_core.ports.ProductReader`. While nothing changes, it is the same tuple."""
+        version = self._version()
+        known, products = self._last.known
+        if version != known:
+            products = super().list_all()
+            # If it has changed between the two queries, these products may be of either version.
+            if self._version() == version:
+                self._last.known = version, products
+        return products
+
+    def _version(self) -> int:
+        [[version]] = self._query(_SELECT_VERSION)
+        return int(version)
+
+
+@attrs.frozen
+class SqliteOrderReader:
+    """The order book, read from its tables."""
+
+    _query: Query
+
+    def get(self, order_id: str) -> Order | None:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        if not re.fullmatch("[1-9][0-9]{0,17}", order_id):
+            return None  # no order has such an id
+        rows = self._query(_SELECT_ORDER, (int(order_id),))
+        return _orders(rows)[0] if rows else None
+
+    def of_user(self, user_id: str) -> tuple[Order, ...]:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        return _orders(self._query(_SELECT_ORDERS_OF, (user_id,)))
