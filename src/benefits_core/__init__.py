@@ -13,7 +13,7 @@ from benefits_core.errors import (
 )
 from benefits_core.memory import MemoryStore
 from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, User
-from benefits_core.ports import Store, UnitOfWork
+from benefits_core.ports import NonBlockingStore, Store, UnitOfWork
 from benefits_core.use_cases import GetUser, ListProducts, OfferProducts, PlaceOrder, UseCases
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "InvalidValueError",
     "ListProducts",
     "MemoryStore",
+    "NonBlockingStore",
     "OfferProducts",
     "Order",
     "OrderLine",

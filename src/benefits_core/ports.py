@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from benefits_core.model import Order, Product, User
 
@@ -172,6 +172,7 @@ class Store(View, Protocol):
         ...
 
 
+@runtime_checkable
 class NonBlockingStore(Store, Protocol):
     """A store that an event loop can use: the two methods return at once. A store need not offer them.
 

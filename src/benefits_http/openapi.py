@@ -169,7 +169,7 @@ _PRODUCTS: Final = (
     Product("netflix", "Netflix", Decimal("75.99")),
     Product("spotify", "Spotify", Decimal("45.99")),
 )
-_USER, _ORDER = User.newcomer("johndoe").buy(
+_USER, _ORDER = User.new("johndoe").buy(
     _PRODUCTS, order_id="1", placed_at=datetime(2026, 7, 1, 12, tzinfo=UTC)
 )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from benefits_core import OPENING_BALANCE, InvalidValueError, OfferProducts, Sto
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_http.wire import InvalidRequestError, ProductBody, read_catalogue
-from benefits_service.composition import audit_database, back_up_database, open_store, writing_to
+from benefits_service.composition import audit_database, back_up_database, build_app, open_store, store_opener
 from benefits_service.middleware.identity import require_header_name
+from benefits_service.middleware.metrics import shared_by_workers
 from benefits_service.runtime import server
 from benefits_service.settings import DATABASE, HOST, PORT, Settings, default_workers
 
@@ -249,26 +252,27 @@ def serve(  # noqa: PLR0913 - an argument for each setting
         address = server.resolve(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    # A file that can't be used is said here, once, and not by every worker.
-    with open_store(database) as store:
-        shown = f"[{address}]" if ":" in address else address
-        click.echo(
-            f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops."
-        )
-        _warn(address, identity_header)
-        settings = Settings(
-            database=database,
+    open_store = store_opener(
+        database
+    )  # reports a file that can't be used here, once, and not in every worker
+    shown = f"[{address}]" if ":" in address else address
+    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
+    _warn(address, identity_header)
+    settings = Settings(
+        opening_balance=opening_balance,
+        cors_origins=cors_origins,
+        frontend=frontend,
+        identity_header=identity_header,
+        log_paths=log_paths,
+    )
+    with shared_by_workers() as metrics_folder:
+        server.serve(
+            partial(build_app, settings, open_store),
             host=address,
             port=port,
             workers=workers,
-            opening_balance=opening_balance,
-            cors_origins=cors_origins,
-            frontend=frontend,
-            identity_header=identity_header,
-            log_paths=log_paths,
-            file=store.identity,
+            clean_up=partial(shutil.rmtree, metrics_folder, ignore_errors=True),
         )
-        server.serve(settings, writing_to(store, opening_balance))
 
 
 def _warn(address: str, identity_header: str | None) -> None:

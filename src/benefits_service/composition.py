@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from decimal import Decimal
+from collections.abc import Callable
 from functools import partial
-from socket import socket
 
-from benefits_core import UseCases
+from benefits_core import Store, UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
 from benefits_service.middleware.frontend import with_frontend
@@ -16,36 +14,37 @@ from benefits_service.middleware.metrics import Metrics, describe_metrics
 from benefits_service.middleware.request_log import describe_request_ids, observed
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
-from benefits_service.runtime.writing import Connect, Writer, writing
 from benefits_service.settings import Settings
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 
-__all__ = ["audit_database", "back_up_database", "build_app", "open_store", "writing_to"]
+__all__ = ["audit_database", "back_up_database", "build_app", "open_store", "store_opener"]
 
 
-def open_store(database: str, *, file: tuple[int, int] | None = None) -> SqliteStore:
+def open_store(database: str) -> SqliteStore:
     """Return the store over a database file, which is created as needed.
 
-    :param file: if given, the ``identity`` of the store whose very file this has to be.
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
-    return SqliteStore(database, file=file)
+    return SqliteStore(database)
 
 
-def writing_to(store: SqliteStore, opening_balance: Decimal) -> AbstractContextManager[Connect]:
-    """Return what writes to a store, for all workers."""
-    return writing(UseCases.over(store, opening_balance=opening_balance), store)
+def store_opener(database: str) -> Callable[[], Store]:
+    """Open the store once, and return how each worker process opens it: over the very same file, or not at all.
+
+    :raises StorageUnavailableError: the file can't be used; the message says why.
+    """
+    with open_store(database) as store:
+        return partial(SqliteStore, database, file=store.identity)
 
 
-def build_app(settings: Settings, end: socket) -> ASGIApplication:
+def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplication:
     """Return the application that a worker process serves.
 
-    :param end: the worker's end of its connection to the thread that writes.
+    :param open_store: opens the store; :func:`store_opener` makes it.
     """
-    store = open_store(settings.database, file=settings.file)
+    store = on_event_loop(open_store())
     metrics = Metrics()
-    over = partial(UseCases.over, opening_balance=settings.opening_balance)
-    use_cases = metrics.counting_orders(on_event_loop(over, store, Writer(end)))
+    use_cases = metrics.counting_orders(UseCases.over(store, opening_balance=settings.opening_balance))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)

@@ -25,16 +25,10 @@ def default_workers() -> int:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How to serve. Each is an option of ``benefits serve`` and an environment variable ``BENEFITS_...``."""
+    """What a worker process is configured by. Each is an option of ``benefits serve`` and a variable ``BENEFITS_...``."""
 
-    database: str
-    host: str
-    port: int
-    workers: int
     opening_balance: Decimal
     cors_origins: tuple[str, ...]
     frontend: Path | None
     identity_header: str | None
     log_paths: bool
-    file: tuple[int, int]
-    """The very file behind ``database``, so that no worker starts over another one that has come in its place."""

@@ -1,98 +1,101 @@
-"""Use cases on an event loop: reading waits for nobody, so the loop does it; what changes something is left to the writer.
+"""A store for an event loop: a request that waits for the store is suspended, and the loop serves other requests.
 
-It reads with one look at the file for all who have come meanwhile.
+It wraps the store and not the use cases, so it knows none of them: each runs over it as over any store.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial
-from typing import Protocol
+from concurrent.futures import CancelledError, Future
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
-from benefits_core import Store, UnitOfWork, UseCases, User
+from benefits_core import NonBlockingStore, StorageUnavailableError, Store, UnitOfWork
 from benefits_core.ports import OrderReader, ProductReader, UserReader, View
-from benefits_service.runtime.writing import Writer
+from benefits_service.runtime.suspension import suspend_until
+from benefits_service.runtime.thread_pool import ThreadPoolStore
+
+_Result = TypeVar("_Result")
+
+PATIENCE: Final = 6.0
+"""How long a request waits for its change to begin, in seconds: longer than stores do by themselves, so that it matters
+only if a store can't keep its promise, for example because a disk hangs."""
 
 
-class Snapshot(View, Protocol):
-    """A store as it stood at one moment."""
+def on_event_loop(store: Store) -> Store:
+    """Return a store for use cases that a :class:`~benefits_service.runtime.suspension.Suspendable` calls.
 
-    def close(self) -> None:
-        """Let the moment go."""
-        ...
-
-
-class SnapshotStore(Store, Protocol):
-    """A store that can be read once for many."""
-
-    def snapshot(self) -> Snapshot:
-        """Return the store as it stands now."""
-        ...
-
-
-def on_event_loop(over: Callable[[Store], UseCases], store: SnapshotStore, writer: Writer) -> UseCases:
-    """Return use cases for an event loop, to be called by what a ``Suspendable`` calls.
-
-    :param over: returns use cases over a store.
-    :param store: where to read.
-    :param writer: who does what changes something.
+    :param store: any store; one that has no non-blocking methods gets them from a pool of threads.
     """
-    here = over(_ReadOnly(store))
-
-    def get_user(user_id: str) -> User:
-        try:
-            return here.get_user(user_id)
-        except _ReadOnlyError:  # somebody new
-            user: User = writer.do("get_user", user_id)
-            return user
-
-    def ping() -> None:
-        writer.ping()
-        here.ping()
-
-    return attrs.evolve(here, get_user=get_user, place_order=partial(writer.do, "place_order"), ping=ping)
+    return EventLoopStore(store if isinstance(store, NonBlockingStore) else ThreadPoolStore(store))
 
 
-class _ReadOnlyError(Exception):
-    """Something wants to change what can only be read here."""
+class EventLoopStore:
+    """A store whose methods suspend the calling request instead of blocking the thread.
 
+    :param store: what does the work.
+    :param patience: how long a change may wait to begin, in seconds.
+    """
 
-class _ReadOnly:
-    """A store as far as it waits for nobody, looked at once in each turn of the event loop."""
-
-    def __init__(self, store: SnapshotStore) -> None:
+    def __init__(self, store: NonBlockingStore, *, patience: float = PATIENCE) -> None:
         self._store = store
-        self._snapshot: Snapshot | None = None
-        self.ping = store.ping
+        self._patience = patience
+        self.users = cast("UserReader", _SuspendingReader(self._read, "users"))
+        self.products = cast("ProductReader", _SuspendingReader(self._read, "products"))
+        self.orders = cast("OrderReader", _SuspendingReader(self._read, "orders"))
 
-    @property
-    def users(self) -> UserReader:
-        return self._now().users
+    def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        """See :class:`~benefits_core.ports.Store`."""
+        future = self._store.submit(do)
+        # A store keeps its patience by itself. This is for one whose own thread is stuck.
+        timer = asyncio.get_running_loop().call_later(self._patience, future.cancel)
+        try:
+            return _result(future)
+        except CancelledError:
+            raise StorageUnavailableError(f"a change could not begin within {self._patience} s") from None
+        finally:
+            timer.cancel()
+            del future  # its error refers to this frame
 
-    @property
-    def products(self) -> ProductReader:
-        return self._now().products
+    def ping(self) -> None:
+        """See :class:`~benefits_core.ports.Store`."""
+        self._read(lambda _: self._store.ping())
 
-    @property
-    def orders(self) -> OrderReader:
-        return self._now().orders
+    def _read(self, query: Callable[[View], _Result]) -> _Result:
+        return _result(self._store.submit_read(query))
 
-    def _now(self) -> Snapshot:
-        if self._snapshot is None:
-            # Before it is taken: so whoever is told what it holds stood before this in the loop's queue, had asked before it was
-            # taken, and misses nothing that was kept when they asked.
-            asyncio.get_running_loop().call_soon(self._let_go)
-            self._snapshot = self._store.snapshot()
-        return self._snapshot
 
-    def _let_go(self) -> None:
-        snapshot, self._snapshot = self._snapshot, None
-        if snapshot is not None:
-            snapshot.close()
+@attrs.frozen
+class _SuspendingReader:
+    """One of the readers of a view, whatever methods it has."""
 
-    def unit_of_work(self) -> AbstractContextManager[UnitOfWork]:
-        raise _ReadOnlyError
+    _read: Callable[[Callable[[View], Any]], Any]
+    _name: str
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        return lambda *arguments: self._read(
+            lambda view: getattr(getattr(view, self._name), method)(*arguments)
+        )
+
+
+def _result(future: Future[_Result]) -> _Result:
+    try:
+        if not future.done():
+            suspend_until(_end_of(future))
+        return future.result()
+    finally:
+        del future  # its error refers to this frame
+
+
+def _end_of(future: Future[Any]) -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    end: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not end.done():  # the request may have been cancelled
+            end.set_result(None)
+
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
+    return end
