@@ -88,7 +88,8 @@ class GroupCommit:
                 writer.start()
                 self._writer = writer
             self._calls.append(call)
-        self._wake.put(True)  # noqa: FBT003 - a queue's item
+        if len(self._calls) == 1:  # else the writer has a batch to end, and looks at the calls again after it
+            self._wake.put(True)  # noqa: FBT003 - a queue's item
         return future
 
     def _run_alone(self, do: Callable[[UnitOfWork], _Result], deadline: float) -> _Result:

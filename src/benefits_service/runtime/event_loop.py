@@ -6,14 +6,15 @@ It wraps the store and not the use cases, so it knows none of them: each runs ov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
-from benefits_core import NonBlockingStore, StorageUnavailableError, Store, UnitOfWork
-from benefits_core.ports import OrderReader, ProductReader, UserReader, View
+from benefits_core import NonBlockingStore, Order, Product, StorageUnavailableError, Store, UnitOfWork, User
+from benefits_core.ports import View
 from benefits_service.runtime.suspension import suspend_until
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 
@@ -42,17 +43,22 @@ class EventLoopStore:
     def __init__(self, store: NonBlockingStore, *, patience: float = PATIENCE) -> None:
         self._store = store
         self._patience = patience
-        self.users = cast("UserReader", _SuspendingReader(self._read, "users"))
-        self.products = cast("ProductReader", _SuspendingReader(self._read, "products"))
-        self.orders = cast("OrderReader", _SuspendingReader(self._read, "orders"))
+        self._ended: deque[asyncio.Future[None]] = deque()  # the requests to resume
+        self._will_resume = False
+        self.users = _SuspendingUserReader(self._read)
+        self.products = _SuspendingProductReader(self._read)
+        self.orders = _SuspendingOrderReader(self._read)
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`."""
+        suspend_until(
+            asyncio.sleep(0)
+        )  # so that the changes of one iteration of the loop are submitted together
         future = self._store.submit(do)
         # A store keeps its patience by itself. This is for one whose own thread is stuck.
         timer = asyncio.get_running_loop().call_later(self._patience, future.cancel)
         try:
-            return _result(future)
+            return self._result(future)
         except CancelledError:
             raise StorageUnavailableError(f"a change could not begin within {self._patience} s") from None
         finally:
@@ -64,38 +70,67 @@ class EventLoopStore:
         self._read(lambda _: self._store.ping())
 
     def _read(self, query: Callable[[View], _Result]) -> _Result:
-        return _result(self._store.submit_read(query))
+        return self._result(self._store.submit_read(query))
+
+    def _result(self, future: Future[_Result]) -> _Result:
+        try:
+            if not future.done():
+                suspend_until(self._end_of(future))
+            return future.result()
+        finally:
+            del future  # its error refers to this frame
+
+    def _end_of(self, future: Future[Any]) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        end: asyncio.Future[None] = loop.create_future()
+
+        def notify(_: Future[Any]) -> None:
+            self._ended.append(end)
+            # One call for all changes of a batch: it costs a system call, and the thread the interpreter's lock.
+            if not self._will_resume:
+                self._will_resume = True
+                loop.call_soon_threadsafe(self._resume)
+
+        future.add_done_callback(notify)
+        return end
+
+    def _resume(self) -> None:
+        self._will_resume = False  # first: what is appended from now on is resumed below, or by another call
+        while self._ended:
+            end = self._ended.popleft()
+            if not end.done():  # the request may have been cancelled
+                end.set_result(None)
+
+
+class _Read(Protocol):
+    def __call__(self, query: Callable[[View], _Result]) -> _Result: ...
 
 
 @attrs.frozen
-class _SuspendingReader:
-    """One of the readers of a view, whatever methods it has."""
+class _SuspendingUserReader:
+    _read: _Read
 
-    _read: Callable[[Callable[[View], Any]], Any]
-    _name: str
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        return lambda *arguments: self._read(
-            lambda view: getattr(getattr(view, self._name), method)(*arguments)
-        )
+    def get(self, user_id: str) -> User | None:
+        return self._read(lambda view: view.users.get(user_id))
 
 
-def _result(future: Future[_Result]) -> _Result:
-    try:
-        if not future.done():
-            suspend_until(_end_of(future))
-        return future.result()
-    finally:
-        del future  # its error refers to this frame
+@attrs.frozen
+class _SuspendingProductReader:
+    _read: _Read
+
+    def list_all(self) -> tuple[Product, ...]:
+        return self._read(lambda view: view.products.list_all())
+
+    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
+        return self._read(lambda view: view.products.find(product_ids))
 
 
-def _end_of(future: Future[Any]) -> asyncio.Future[None]:
-    loop = asyncio.get_running_loop()
-    end: asyncio.Future[None] = loop.create_future()
+@attrs.frozen
+class _SuspendingOrderReader:
+    _read: _Read
 
-    def wake() -> None:
-        if not end.done():  # the request may have been cancelled
-            end.set_result(None)
+    def get(self, order_id: str) -> Order | None:
+        return self._read(lambda view: view.orders.get(order_id))
 
-    future.add_done_callback(lambda _: loop.call_soon_threadsafe(wake))
-    return end
+    def of_user(self, user_id: str) -> tuple[Order, ...]:
+        return self._read(lambda view: view.orders.of_user(user_id))
