@@ -176,8 +176,12 @@ class Store(View, Protocol):
 class NonBlockingStore(Store, Protocol):
     """A store that an event loop can use: the two methods return at once. A store need not offer them.
 
+    :ivar reads_inline: whether its readers and ``ping`` take microseconds, so that an event loop may call them itself.
+
     A future that is cancelled before its function begins is never run; once it has begun, it can't be cancelled.
     """
+
+    reads_inline: bool
 
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """Begin a change; its future ends as :meth:`Store.change` would.

@@ -45,6 +45,8 @@ class SqliteStore:
     :raises StorageUnavailableError: the file can't be opened, or isn't one of ours.
     """
 
+    reads_inline = True
+
     def __init__(
         self, path: str | PathLike[str], *, patience: float = PATIENCE, file: tuple[int, int] | None = None
     ) -> None:
@@ -168,7 +170,7 @@ class SqliteStore:
         return self._changes.submit(do)
 
     def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
-        """See :class:`~benefits_core.ports.NonBlockingStore`. A read takes microseconds, so it ends before this returns."""
+        """See :class:`~benefits_core.ports.NonBlockingStore`. It has ended when this returns."""
         future: Future[_Result] = Future()
         try:
             future.set_result(query(self))

@@ -45,9 +45,8 @@ class EventLoopStore:
         self._patience = patience
         self._ended: deque[asyncio.Future[None]] = deque()  # the requests to resume
         self._will_resume = False
-        self.users = _SuspendingUserReader(self._read)
-        self.products = _SuspendingProductReader(self._read)
-        self.orders = _SuspendingOrderReader(self._read)
+        view: View = store if store.reads_inline else _SuspendingView(self._read)
+        self.users, self.products, self.orders = view.users, view.products, view.orders
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`."""
@@ -67,7 +66,10 @@ class EventLoopStore:
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
-        self._read(lambda _: self._store.ping())
+        if self._store.reads_inline:
+            self._store.ping()
+        else:
+            self._read(lambda _: self._store.ping())
 
     def _read(self, query: Callable[[View], _Result]) -> _Result:
         return self._result(self._store.submit_read(query))
@@ -134,3 +136,10 @@ class _SuspendingOrderReader:
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         return self._read(lambda view: view.orders.of_user(user_id))
+
+
+class _SuspendingView:
+    def __init__(self, read: _Read) -> None:
+        self.users = _SuspendingUserReader(read)
+        self.products = _SuspendingProductReader(read)
+        self.orders = _SuspendingOrderReader(read)

@@ -22,6 +22,8 @@ class ThreadPoolStore:
     :param store: what does the work; any number of threads may use it.
     """
 
+    reads_inline = False
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="benefits-store")
