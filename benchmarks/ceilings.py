@@ -5,29 +5,25 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from socket import socket, socketpair
 from statistics import quantiles
 from typing import Final
-from unittest.mock import patch
 from wsgiref.types import WSGIApplication
 
 from flask import Flask, Response
 
 from benchmarks.load import Round
 from benefits_core import MemoryStore, UseCases, User
-from benefits_http.app import DEVELOPMENT_ORIGINS, create_app
+from benefits_http.app import create_app
 from benefits_http.wire import user_body
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.request_log import observed
 from benefits_service.runtime import server
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
-from benefits_service.settings import Settings
 
 # As long as the answers about the users that are read.
 _BODY: Final = user_body(
@@ -55,29 +51,18 @@ def dressed() -> WSGIApplication:
     return observed(api, metrics, log_paths=False)
 
 
+def build(kind: str) -> ASGIApplication:
+    """Return one of them, in a worker process."""
+    return as_asgi({"bare": bare, "dressed": dressed}[kind]())
+
+
 def serve(kind: str, workers: int, port: int) -> None:
-    """Serve one of them by the service's own server, with all of its settings; only the application is another."""
-    settings = Settings(
-        database="",
-        host="127.0.0.1",
-        port=port,
-        workers=workers,
-        opening_balance=Decimal(500),
-        cors_origins=DEVELOPMENT_ORIGINS,
-        frontend=None,
-        identity_header=None,
-        log_paths=False,
-        file=(0, 0),
-    )
-    with patch.object(server, "_begin_work", partial(_begin_work, kind)):
-        server.serve(settings, nullcontext(lambda: socketpair()[1]))
+    """Serve one of them by the service's own server, with all of its settings."""
+    server.serve(partial(build, kind), host="127.0.0.1", port=port, workers=workers, clean_up=nothing)
 
 
-def _begin_work(kind: str, settings: Settings, metrics_folder: Path, end: socket) -> ASGIApplication:
-    # This is a worker process, in which nothing is patched yet.
-    app = as_asgi({"bare": bare, "dressed": dressed}[kind]())
-    patch.object(server, "build_app", lambda *_: app).start()
-    return server._begin_work(settings, metrics_folder, end)  # noqa: SLF001 - there is no other way to the same server
+def nothing() -> None:
+    """Leave nothing to clean up."""
 
 
 class BareOrders:

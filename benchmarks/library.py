@@ -17,7 +17,7 @@ import pyperf
 from benchmarks.ceilings import BareOrders
 from benchmarks.files import SMALL, make
 from benchmarks.servers import ROOT
-from benefits_core import OPENING_BALANCE, MemoryStore, PlaceOrder, Product, Store, User
+from benefits_core import OPENING_BALANCE, MemoryStore, PlaceOrder, Product, Store, UnitOfWork, User
 from benefits_sqlite import SqliteStore
 
 _MODULE: Final = __spec__.name  # what to run for a figure, in a process of its own: this one
@@ -50,10 +50,13 @@ def _orders_over(store: Store) -> Order:
 
 def _memory(_: Path, *, users: int = 0) -> Order:
     store = MemoryStore()
-    with store.unit_of_work() as work:
+
+    def fill(work: UnitOfWork) -> None:
         work.products.put([Product("product-1", "Benefit number 1", OPENING_BALANCE)])
         for number in range(users):
-            work.users.get_or_add(User.newcomer(f"employee-{number}", OPENING_BALANCE))
+            work.users.get_or_add(User.new(f"employee-{number}"))
+
+    store.change(fill)
     return _orders_over(store)
 
 
