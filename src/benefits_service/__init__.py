@@ -1,20 +1,19 @@
-"""Everything that makes the adapter a running service: command line, settings, server, composition root."""
+"""The program ``benefits``: its commands, settings, composition root, middleware, and the server that runs Flask."""
 
 import sys
 
 
 def main() -> None:
-    """Run the ``benefits`` command."""
+    """Run the ``benefits`` command.
+
+    If a package that it needs is not installed, it prints one line that names the package, and exits with status 2.
+    """
     try:
-        from benefits_service.cli import run  # noqa: PLC0415 - it needs packages that may not be installed
-    except ModuleNotFoundError as missing:
-        sys.exit(_explain(missing))
+        from benefits_service.cli import run  # noqa: PLC0415 - importing it fails if a package is missing
+    except ModuleNotFoundError as error:
+        print(  # noqa: T201 - click may be the package that is missing
+            f"benefits: the package {error.name} is not installed; run: pip install 'benefits[service]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     run()
-
-
-def _explain(missing: ModuleNotFoundError) -> int:
-    print(  # noqa: T201 - said before there is a command line library to say it
-        f"benefits: the package {missing.name} is not installed; pip install 'benefits[service]' brings what is needed",
-        file=sys.stderr,
-    )
-    return 2

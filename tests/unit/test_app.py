@@ -46,11 +46,6 @@ def test_flask_cors_looks_at_no_error_of_a_request_that_comes_from_no_page() -> 
     )
 
 
-def test_a_name_that_the_package_does_not_have_is_an_attribute_error() -> None:
-    with pytest.raises(ImportError, match="create_ap"):
-        from benefits_http import create_ap  # noqa: F401, PLC0415 - it is not there
-
-
 class TestOrigins:
     @staticmethod
     def allowed(origins: Iterable[str], origin: str) -> str | None:

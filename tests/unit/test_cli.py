@@ -217,11 +217,12 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
     assert (process.returncode, err.strip()) == (130, "")
 
 
-def test_without_the_packages_that_it_needs_it_names_what_to_install() -> None:
-    hide = "import sys; sys.modules['click'] = None; from benefits_service import main; main()"
+@pytest.mark.parametrize("package", ["click", "flask", "msgspec"])
+def test_a_missing_package_is_named_in_one_line(package: str) -> None:
+    hide = f"import sys; sys.modules[{package!r}] = None; from benefits_service import main; main()"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
     assert done.stderr == (
-        "benefits: the package click is not installed; pip install 'benefits[service]' brings what is needed\n"
+        f"benefits: the package {package} is not installed; run: pip install 'benefits[service]'\n"
     )
