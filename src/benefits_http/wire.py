@@ -1,62 +1,61 @@
-"""The wire format: what bodies look like, strictly decoded and exactly encoded. It knows JSON, but no HTTP."""
+"""The wire format: the JSON bodies, strictly decoded and exactly encoded. Nothing here knows HTTP."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from decimal import Context, Decimal, InvalidOperation
-from typing import Annotated, Final, Literal, TypeVar
+from collections.abc import Iterable
+from decimal import Context, Decimal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from benefits_core import InvalidValueError, Order, Product, User
+from benefits_core import Order, Product, User
 
 MAX_BODY_BYTES: Final = 64 * 1024
-"""How large the body of an order may be."""
+"""The size limit of the body of an order."""
 
 MAX_ITEMS: Final = 100
-"""How many items an order may list, repeats counted."""
+"""The number of items that an order may list, repeats counted."""
 
 MAX_DEPTH: Final = 100
-"""How deeply an order may nest arrays and objects; it needs three."""
+"""The depth to which an order may nest arrays and objects; it needs three."""
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_Shape = TypeVar("_Shape")
 
 
 class InvalidRequestError(Exception):
-    """A body that can't be understood; the message names the field."""
+    """A body that does not have the shape of an order; the message names the field."""
 
 
 class OrderDraft(msgspec.Struct):
-    """What somebody wants to order."""
+    """The products that a user wants."""
 
     items: Annotated[list[str], msgspec.Meta(max_length=MAX_ITEMS)]
     user_id: str
 
 
 class OrderRequest(msgspec.Struct):
-    """The body of an order: who wants what."""
+    """The body of an order."""
 
     order: OrderDraft
 
 
 class UserData(msgspec.Struct):
-    """What is known of a user."""
+    """What a user has."""
 
     balance: int | Decimal
     product_ids: tuple[str, ...]
 
 
 class UserBody(msgspec.Struct):
-    """A user."""
+    """A user's name and data."""
 
     user_id: str
     data: UserData
 
 
 class UserResponse(msgspec.Struct):
-    """The answer to who asks for a user."""
+    """A user."""
 
     user: UserBody
 
@@ -70,7 +69,7 @@ class ProductBody(msgspec.Struct):
 
 
 class ProductList(msgspec.Struct):
-    """The catalogue, in its own order. A catalogue file looks like this, too."""
+    """The catalogue, in its own order. A catalogue file has the same form."""
 
     products: list[ProductBody]
 
@@ -83,44 +82,38 @@ class OrderData(msgspec.Struct):
 
 
 class OrderBody(msgspec.Struct):
-    """An order."""
+    """An order's id and data."""
 
     order_id: str
     data: OrderData
 
 
 class OrderResponse(msgspec.Struct):
-    """The answer to an order that was placed."""
+    """An order that was placed."""
 
     order: OrderBody
 
 
 class ErrorResponse(msgspec.Struct):
-    """Every answer that isn't a success: a stable code for programs, and perhaps a detail for people."""
+    """Every error: a stable code for programs, and sometimes a detail for people."""
 
     error: str
     detail: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class HealthResponse(msgspec.Struct):
-    """The answer of a service that is well."""
+    """The service can reach its store."""
 
     status: Literal["ok"] = "ok"
 
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
-# Digits for any amount of money, whatever the program that embeds us does with its own decimal context.
+# Enough digits for any amount of money. The decimal context of the calling program may have fewer.
 _ANY_AMOUNT: Final = Context(prec=28)
 
 _decode_request: Final = msgspec.json.Decoder(OrderRequest).decode
 _decode_anything: Final = msgspec.json.Decoder(float_hook=float).decode
-_decode_catalogue: Final = msgspec.json.Decoder(float_hook=Decimal).decode
-
-
-def _shaped(plain: object, shape: type[_Shape]) -> _Shape:
-    # Decimals are declared as known, so that a price in quotes is no price.
-    return msgspec.convert(plain, shape, builtin_types=(Decimal,))
 
 
 def _number(amount: Decimal) -> int | Decimal:
@@ -131,10 +124,10 @@ def _number(amount: Decimal) -> int | Decimal:
 def read_order(body: bytes) -> OrderDraft:
     """Decode an order.
 
-    :raises InvalidRequestError: it can't be understood.
+    :raises InvalidRequestError: the body is not JSON, or does not have the shape of an order.
     """
     try:
-        body.decode()  # msgspec skips over what stands in unknown fields
+        body.decode()  # msgspec does not check the encoding of unknown fields
         _refuse_deep_nesting(body)
         return _decoded_order(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -142,7 +135,7 @@ def read_order(body: bytes) -> OrderDraft:
 
 
 def _refuse_deep_nesting(body: bytes) -> None:
-    # Some versions of Python let a decoder recurse for longer than the stack of a server's thread lasts.
+    # On some versions of Python, the decoder's recursion overflows the stack of a thread before Python limits it.
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
@@ -156,36 +149,8 @@ def _decoded_order(body: bytes) -> OrderDraft:
     try:
         return _decode_request(body).order
     except msgspec.ValidationError:
-        # Perhaps only the first of a key given twice is wrong; of plain values, the last one is kept.
-        return _shaped(_decode_anything(body), OrderRequest).order
-
-
-def read_catalogue(
-    body: bytes, through: Callable[[list[ProductBody]], Iterable[ProductBody]] = iter
-) -> list[Product]:
-    """Decode a catalogue file.
-
-    :param through: what is given the entries and yields them, such as a progress bar.
-    :raises InvalidRequestError: it can't be understood, or an entry is no product; the message says which.
-    """
-    try:
-        entries = _shaped(_decode_catalogue(body), ProductList).products
-    except InvalidOperation as error:
-        raise InvalidRequestError("A number is out of range") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(str(error)) from error
-    products: dict[str, Product] = {}
-    for index, entry in enumerate(through(entries)):
-        try:
-            product = Product(entry.id, entry.name, Decimal(entry.price))
-        except InvalidValueError as error:
-            raise InvalidRequestError(f"{error} - at `$.products[{index}]`") from error
-        if product.product_id in products:
-            raise InvalidRequestError(
-                f"The id {product.product_id!r} is there twice - at `$.products[{index}]`"
-            )
-        products[product.product_id] = product
-    return list(products.values())
+        # If a key occurs twice, the last value counts, but msgspec checks every one. A dict keeps only the last one.
+        return msgspec.convert(_decode_anything(body), OrderRequest).order
 
 
 def user_body(user: User) -> bytes:
@@ -211,5 +176,5 @@ def error_body(code: str, detail: str | None = None) -> bytes:
 
 
 def health_body() -> bytes:
-    """Encode that all is well."""
+    """Encode that the service can reach its store."""
     return encode(HealthResponse())

@@ -201,8 +201,8 @@ def test_an_order_whose_client_leaves_before_its_end_is_not_placed(
     assert store.users.get("leaver") is None
 
 
-def test_it_says_whom_it_believes(service: Service) -> None:
+def test_serve_prints_the_header_that_it_trusts(service: Service) -> None:
     assert (
-        "Whoever X-Forwarded-User names is believed: only a proxy that sets it may reach this address."
+        "The service trusts X-Forwarded-User: only a proxy that sets this header may reach the address."
         in service.log.read_text()
     )

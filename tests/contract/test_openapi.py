@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 from benefits_core import MemoryStore, OfferProducts, UseCases
 from benefits_http import create_app
 from benefits_http.openapi import operations
-from benefits_http.wire import read_catalogue
+from benefits_service.commands.catalogue_file import read_catalogue
 from benefits_sqlite import audit_database
 from contract.running import SEED, running
 

@@ -312,7 +312,7 @@ class TestCommand:
         assert benefits("backup", "copy.db") == (
             2,
             "",
-            "benefits: copy.db exists; name another file, or say --overwrite\n",
+            "benefits: copy.db exists; name another file, or use --overwrite\n",
         )
         assert Path("copy.db").read_text() == "precious"
 

@@ -1,0 +1,28 @@
+"""``benefits check``: verify a database."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from benefits_service.commands.common import database_option, require_database
+from benefits_service.composition import audit_database
+
+
+@click.command()
+@database_option
+def check(*, database: str) -> None:
+    """Verify the database: its file, and that its books balance. It may be in use.
+
+    Prints one line for each fault and exits with status 1, or prints one line and exits with status 0.
+    """
+    require_database(database)
+    report = audit_database(database)
+    for finding in report.findings:
+        click.echo(finding)
+    if report.findings:
+        sys.exit(1)
+    click.echo(
+        f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
+    )

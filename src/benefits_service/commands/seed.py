@@ -1,0 +1,45 @@
+"""``benefits seed``: load or update the catalogue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from benefits_core import OfferProducts
+from benefits_http.wire import ProductBody
+from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
+from benefits_service.commands.common import Failure, database_option
+from benefits_service.composition import open_store
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--if-empty", is_flag=True, help="Do nothing if the catalogue has products already.")
+@database_option
+def seed(file: Path, *, if_empty: bool, database: str) -> None:
+    """Load or update the catalogue from FILE, which is JSON like the answer of GET /api/products.
+
+    The catalogue takes the order of the file. No product is ever removed. An invalid file changes nothing.
+    """
+    try:
+        products = read_catalogue(file.read_bytes(), _with_progress_bar)
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from error
+    except InvalidCatalogueError as error:
+        raise Failure(f"{file}: {error}") from error
+    with open_store(database) as store:
+        if if_empty and store.products.list_all():
+            click.echo(f"{database} has a catalogue already.")
+            return
+        OfferProducts(store)(products)
+    click.echo(f"{database} offers the {len(products)} products of {file}.")
+
+
+def _with_progress_bar(entries: list[ProductBody]) -> Iterator[ProductBody]:
+    # A hundred steps at most: drawing the bar takes longer than reading a product.
+    steps, hidden = max(1, len(entries) // 100), not sys.stdout.isatty()
+    with click.progressbar(entries, label="Reading", update_min_steps=steps, hidden=hidden) as bar:
+        yield from bar

@@ -1,0 +1,81 @@
+"""Catalogue files: valid ones are read exactly, others are refused."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benefits_core import Product
+from benefits_core.values import from_cents
+from benefits_http.wire import products_body
+from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
+
+
+def test_prices_are_read_exactly_and_products_keep_their_order() -> None:
+    body = b"""{"about": "ours", "products": [
+        {"id": "netflix", "name": "Netflix", "price": 75.99, "colour": "red"},
+        {"id": "gym", "name": "Gym", "price": 60},
+        {"id": "gold", "name": "Gold", "price": 9999999999.99},
+        {"id": "bike", "name": "Bike", "price": 5E2},
+        {"id": "vaccination", "name": "Flu vaccination", "price": 0}
+    ]}"""
+    assert read_catalogue(body) == [
+        Product("netflix", "Netflix", Decimal("75.99")),
+        Product("gym", "Gym", Decimal(60)),
+        Product("gold", "Gold", Decimal("9999999999.99")),
+        Product("bike", "Bike", Decimal(500)),
+        Product("vaccination", "Flu vaccination", Decimal(0)),
+    ]
+
+
+def test_a_catalogue_may_be_empty() -> None:
+    assert read_catalogue(b'{"products":[]}') == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "detail"),
+    [
+        (
+            b'{"id":"b","name":"B","price":"5"}',
+            r"Expected `int \| decimal`, got `str` - at `\$\.products\[1\]\.price`",
+        ),
+        (b'{"id":"b","name":"B","price":true}', r"got `bool` - at `\$\.products\[1\]\.price`"),
+        (b'{"id":"b","name":"B"}', r"missing required field `price` - at `\$\.products\[1\]`"),
+        (b'{"id":7,"name":"B","price":5}', r"Expected `str`, got `int` - at `\$\.products\[1\]\.id`"),
+        (
+            b'{"id":"b","name":"B","price":5.005}',
+            r"price must be .*Decimal\('5\.005'\) - at `\$\.products\[1\]`",
+        ),
+        (b'{"id":"b","name":"B","price":-1}', r"price must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"b","name":"B","price":1e400}', r"price must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"","name":"B","price":5}', r"product_id must be .*'' - at `\$\.products\[1\]`"),
+        (b'{"id":"b","name":"a\\nb","price":5}', r"name must be .* - at `\$\.products\[1\]`"),
+        (b'{"id":"a","name":"B","price":5}', r"'a' occurs twice - at `\$\.products\[1\]`"),
+        (b"7", r"Expected `object`, got `int` - at `\$\.products\[1\]`"),
+    ],
+)
+def test_the_error_names_the_first_invalid_entry(entry: bytes, detail: str) -> None:
+    body = b'{"products":[{"id":"a","name":"A","price":5},' + entry + b',{"id":"","name":"","price":-1}]}'
+    with pytest.raises(InvalidCatalogueError, match=detail):
+        read_catalogue(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"products":{}}', b'{"products":["\xff"]}', b"[" * 65_536]
+)
+def test_a_file_that_is_not_a_catalogue_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidCatalogueError, match=r"."):
+        read_catalogue(body)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.integers(0, 999_999_999_999))
+def test_the_api_sends_each_price_in_its_shortest_form_and_a_file_of_it_is_read_exactly(cents: int) -> None:
+    product = Product("a", "A", from_cents(cents))
+    body = products_body([product])
+    assert re.search(rb'"price":(0|[1-9]\d*)(\.\d?[1-9])?}', body)
+    assert read_catalogue(body) == [product]

@@ -1,0 +1,55 @@
+"""The ``benefits`` command: its help, Ctrl-C, and packages that are not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unit.command import Command
+
+
+def test_without_arguments_the_command_shows_its_help(benefits: Command) -> None:
+    status, _, err = benefits()
+
+    assert status == 2
+    assert "Commands:" in err
+
+
+@pytest.mark.parametrize("command", [[], ["seed"], ["check"], ["backup"], ["serve"]])
+def test_every_command_has_help(benefits: Command, command: list[str]) -> None:
+    status, out, _ = benefits(*command, "--help")
+
+    assert status == 0
+    assert out.startswith("Usage: benefits")
+
+
+def test_version_is_the_one_of_the_package(benefits: Command) -> None:
+    assert benefits("--version")[:2] == (0, "benefits, version 0.1.0\n")
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
+    endless = tmp_path / "endless.json"
+    os.mkfifo(endless)
+    command = [sys.executable, "-m", "benefits_service", "seed", str(endless)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with endless.open("wb"):  # a pipe opens when both ends do: the command is reading
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+
+    assert (process.returncode, err.strip()) == (130, "")
+
+
+@pytest.mark.parametrize("package", ["click", "flask", "msgspec"])
+def test_a_missing_package_is_named_in_one_line(package: str) -> None:
+    hide = f"import sys; sys.modules[{package!r}] = None; from benefits_service import main; main()"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"benefits: the package {package} is not installed; run: pip install 'benefits[service]'\n"
+    )

@@ -1,0 +1,81 @@
+"""``benefits serve``: its options, and what it prints."""
+
+from __future__ import annotations
+
+import pytest
+
+from benefits_service.runtime import server
+from contract.running import free_port
+from unit.command import Command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--port", "http"], "'http' is not a valid integer range."),
+        (["--port", "0"], "0 is not in the range 1<=x<=65535."),
+        (["--workers", "0"], "0 is not in the range 1<=x<=64."),
+        (
+            ["--opening-balance", "much"],
+            "'much' is not an amount from 0 to 9,999,999,999.99 with at most two decimals.",
+        ),
+        (
+            ["--opening-balance", "-1"],
+            "'-1' is not an amount from 0 to 9,999,999,999.99 with at most two decimals.",
+        ),
+        (
+            ["--cors-origin", "https://*.example"],
+            "is not an origin such as https://benefits.example.com, nor *.",
+        ),
+        (["--frontend", "build"], "build has no index.html; name the folder that `npm run build` creates."),
+        (
+            ["--identity-header", "X_User"],
+            "'X_User' is no header name of letters, digits and hyphens, such as X-Forwarded-User.",
+        ),
+        (["--speed", "9"], "No such option '--speed'."),
+        (["--host", "192.0.2.1"], "can't listen at 192.0.2.1 port 4000: Cannot assign requested address"),
+        (["--host", "a..b"], "can't listen at a..b port 4000: It is not the name of a host"),
+        (["--host", "no such host"], "can't listen at no such host port 4000: Name or service not known"),
+    ],
+)
+def test_an_invalid_option_is_an_error_of_one_line(
+    benefits: Command, options: list[str], message: str
+) -> None:
+    status, out, err = benefits("serve", *options)
+
+    assert (status, out) == (2, "")
+    assert err.startswith("benefits: ")
+    assert err.endswith(f"{message}\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("BENEFITS_CORS_ORIGIN", "https://a.example b.example", "'b.example' is not an origin"),
+        ("BENEFITS_IDENTITY_HEADER", "", "'' is no header name"),
+    ],
+)
+def test_an_invalid_environment_variable_is_an_error_of_one_line(
+    benefits: Command, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    status, out, err = benefits("serve", "--host", "192.0.2.1")  # an address that this machine does not have
+
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_serve_warns_on_standard_output_that_clients_are_not_identified(
+    benefits: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard error holds log lines only, in JSON."""
+    monkeypatch.setattr(server, "serve", lambda *_: None)
+
+    status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", free_port())  # noqa: S104 - the warning is about it
+
+    assert (status, err) == (0, "")
+    assert out.endswith(
+        "Without --identity-header, any client that can reach this address can read and order for every user.\n"
+    )
