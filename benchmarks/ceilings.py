@@ -21,7 +21,7 @@ from benefits_core import MemoryStore, UseCases, User
 from benefits_http.app import create_app
 from benefits_http.wire import user_body
 from benefits_service.middleware.metrics import Metrics
-from benefits_service.middleware.request_log import observed
+from benefits_service.middleware.request_log import with_request_log
 from benefits_service.runtime import server
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 
@@ -45,10 +45,10 @@ def bare() -> WSGIApplication:
 def dressed() -> WSGIApplication:
     """Return the same view in the coat that the service wears, put together as its composition root does."""
     metrics = Metrics()
-    api = create_app(metrics.counting_orders(UseCases.over(MemoryStore())))
+    api = create_app(UseCases.over(MemoryStore()))
     metrics.expose_on(api)
     api.get("/constant")(_constant)
-    return observed(api, metrics, log_paths=False)
+    return with_request_log(api, metrics, log_paths=False)
 
 
 def build(kind: str) -> ASGIApplication:

@@ -1,9 +1,11 @@
-"""The composition root: the one place that knows every part, and puts them together by plain calls."""
+"""The composition root: the one module that knows every part. It composes them by plain constructor calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+
+import attrs
 
 from benefits_core import Store, UseCases
 from benefits_http.app import create_app
@@ -11,7 +13,7 @@ from benefits_http.openapi import describe
 from benefits_service.middleware.frontend import with_frontend
 from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
 from benefits_service.middleware.metrics import Metrics, describe_metrics
-from benefits_service.middleware.request_log import describe_request_ids, observed
+from benefits_service.middleware.request_log import describe_request_ids, with_request_log
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
 from benefits_service.settings import Settings
@@ -44,7 +46,8 @@ def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplic
     """
     store = on_event_loop(open_store())
     metrics = Metrics()
-    use_cases = metrics.counting_orders(UseCases.over(store, opening_balance=settings.opening_balance))
+    use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
+    use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
     document = describe()
     describe_metrics(document)
     describe_request_ids(document)
@@ -56,4 +59,4 @@ def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplic
         authenticate(api, settings.identity_header)
     metrics.expose_on(api)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    return as_asgi(observed(site, metrics, log_paths=settings.log_paths))
+    return as_asgi(with_request_log(site, metrics, log_paths=settings.log_paths))

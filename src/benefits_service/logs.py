@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, on standard error, each with the id of the request that it belongs to."""
+"""Logs: one JSON object a line on standard error, each with the id of its request."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""The id of the request that is answered; each is answered in a context of its own."""
+"""The id of the current request; every request runs in a context of its own."""
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True):
-    """What is logged of a request. Nothing in it names anybody, unless ``path`` is asked for."""
+    """The log line of a request. Only ``path`` may contain a user name; it is optional."""
 
     time: datetime
     level: str
@@ -55,28 +55,23 @@ CONFIG: Final[dict[str, Any]] = {
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {},
 }
-"""How everything but requests is logged, in the words of ``logging.config``."""
+"""How everything except requests is logged, for ``logging.config.dictConfig``."""
 
-# How much a pipe takes at once.
-_WHOLE: Final = 4096
+# POSIX: no other process can write into the middle of a write to a pipe that is no longer than this.
+_PIPE_BUF: Final = 4096
 
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
-def now() -> datetime:
-    """Return the time as logs tell it."""
-    return datetime.now(UTC)
-
-
 def log_requests(lines: Sequence[RequestLine]) -> None:
-    """Log requests. The logging package would take eight times as long, on every request.
+    """Write the lines of requests, without the logging package, which would take eight times as long.
 
-    A pipe takes up to 4096 bytes whole, whatever other workers write to it, so the caller keeps clients from making a line
-    longer. (A traceback may be, but no client can have one written at will.)
+    Lines of several workers do not mix in a pipe as long as each is at most 4096 bytes long. The caller ensures that no
+    client can make one longer. (A traceback may be longer, but no client can cause one at will.)
     """
     text = _encode_lines(lines)
-    with suppress(OSError):  # a log that can't be written, on a full disk say, is no reason not to go on
+    with suppress(OSError):  # requests go on when the log can't be written, for example on a full disk
         while text:
-            end = len(text) if len(text) <= _WHOLE else text.rindex(b"\n", 0, _WHOLE) + 1
+            end = len(text) if len(text) <= _PIPE_BUF else text.rindex(b"\n", 0, _PIPE_BUF) + 1
             os.write(sys.stderr.fileno(), text[:end])
             text = text[end:]

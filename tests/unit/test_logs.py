@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, whoever writes it."""
+"""Logs: one JSON object a line, from requests and from the logging package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import pytest
 
 from benefits_service import logs
 
-LINE = logs.RequestLine(logs.now(), "INFO", "request", "GET", "/products", 200, 1.5, "abc")
+LINE = logs.RequestLine(datetime.now(UTC), "INFO", "request", "GET", "/products", 200, 1.5, "abc")
 
 
 def written(capfd: pytest.CaptureFixture[str]) -> list[Any]:
-    """Return what was logged."""
+    """Return the lines that were logged."""
     return [json.loads(line) for line in capfd.readouterr().err.splitlines()]
 
 
@@ -38,7 +39,7 @@ def test_a_request_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_many_are_written_in_parts_that_a_pipe_takes_whole(
+def test_many_lines_are_written_in_parts_that_a_pipe_writes_at_once(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     parts: list[int] = []
@@ -57,14 +58,14 @@ def test_many_are_written_in_parts_that_a_pipe_takes_whole(
     assert len(parts) < 10
 
 
-def test_a_log_on_a_full_disk_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_on_a_full_disk_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stderr", full)
         logs.log_requests([LINE])
 
 
 def logged_by(program: str) -> Any:
-    """Return the one line that a program logs with the service's configuration; it is that process's for good."""
+    """Return the one line that a program logs with the service's configuration. A process can't undo that configuration."""
     configure = (
         "import logging.config\n"
         "from benefits_service import logs\n"
@@ -78,7 +79,7 @@ def logged_by(program: str) -> Any:
     return json.loads(line)
 
 
-def test_an_error_is_one_line_too_and_says_which_request_it_belongs_to() -> None:
+def test_an_error_is_one_line_with_its_traceback_and_request_id() -> None:
     line = logged_by(
         "logs.request_id.set('abc')\nlog.error('it %s', 'failed', exc_info=LookupError('on\\ntwo lines'))"
     )
@@ -89,5 +90,5 @@ def test_an_error_is_one_line_too_and_says_which_request_it_belongs_to() -> None
     assert "time" in line
 
 
-def test_a_line_outside_of_any_request_has_no_request_id() -> None:
+def test_outside_a_request_the_request_id_is_null() -> None:
     assert logged_by("log.warning('started')")["request_id"] is None

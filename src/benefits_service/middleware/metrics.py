@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus: requests, how long they took, orders placed and refused; of all workers together."""
+"""Metrics for Prometheus, summed over all worker processes: requests and their durations, orders placed and refused."""
 
 from __future__ import annotations
 
@@ -7,51 +7,48 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
-import attrs
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from benefits_core import (
-    InsufficientBalanceError,
-    Order,
-    OrderRefusedError,
-    ProductsAlreadyPurchasedError,
-    ProductsNotFoundError,
-    UseCases,
-)
+from benefits_core import OrderRefusedError
 from benefits_http.errors import ANSWERS, answer_to
 from benefits_http.openapi import Document
+from benefits_service.logs import RequestLine
 
 _log = logging.getLogger(__name__)
 
-# Where worker processes put what they have counted, so that each of them can tell what all have.
+# The environment variable by which prometheus_client finds the folder with the counts of all worker processes.
 _SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _FOLDER_PREFIX: Final = "benefits-metrics-"
 
-# How old such a folder has to be before it can have been left by somebody, in seconds.
-_STARTING: Final = 60
+# A younger folder may belong to a service that is starting and holds no lock yet, in seconds.
+_MIN_AGE_OF_ABANDONED_FOLDER: Final = 60
 
-_REFUSALS: Final = (ProductsNotFoundError, ProductsAlreadyPurchasedError, InsufficientBalanceError)
+# Routes that monitoring requests, and no user.
+_PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 @contextmanager
 def shared_by_workers() -> Iterator[Path]:
-    """Have all worker processes that are started meanwhile count together; return the folder in which they do."""
-    # In memory where there is such a folder: a full disk would end a process that writes there.
-    memory = "/dev/shm"  # noqa: S108 - the folder made in it has a name of its own, and no rights for others
-    place = memory if os.access(memory, os.W_OK) else gettempdir()
-    _remove_what_was_left(Path(place))
-    with TemporaryDirectory(prefix=_FOLDER_PREFIX, dir=place) as folder, _locked(folder):
+    """Sum the metrics of all worker processes that are started in this block; return the folder that holds them."""
+    # In memory if possible: the files are mapped, and on a full disk SIGBUS would end a worker that writes to one.
+    memory = "/dev/shm"  # noqa: S108 - the folder created in it has a random name, and is private
+    parent = memory if os.access(memory, os.W_OK) else gettempdir()
+    _remove_abandoned_folders(Path(parent))
+    with TemporaryDirectory(prefix=_FOLDER_PREFIX, dir=parent) as folder, _locked(folder):
         os.environ[_SHARED_FOLDER] = folder
         try:
             yield Path(folder)
@@ -61,9 +58,11 @@ def shared_by_workers() -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: str | Path) -> Iterator[None]:
-    """Hold a folder. The lock goes with this process, however it ends; process ids come again, also in other containers.
+    """Lock a folder. The lock ends with this process, even if the process is killed.
 
-    :raises OSError: another process holds it, or it can't be opened.
+    A process id in the folder would not do: ids are used again, and containers have their own.
+
+    :raises OSError: another process has locked the folder, or it can't be opened.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -73,11 +72,11 @@ def _locked(folder: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_what_was_left(place: Path) -> None:
-    # By services that were killed with all their workers. One that starts just now has no lock yet.
-    for folder in place.glob(f"{_FOLDER_PREFIX}*"):
+def _remove_abandoned_folders(parent: Path) -> None:
+    # A service that is killed together with all its workers leaves its folder behind.
+    for folder in parent.glob(f"{_FOLDER_PREFIX}*"):
         with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _STARTING:
+            if time.time() - folder.stat().st_mtime > _MIN_AGE_OF_ABANDONED_FOLDER:
                 with _locked(folder):
                     shutil.rmtree(folder)
 
@@ -105,30 +104,20 @@ def describe_metrics(document: Document) -> None:
     }
 
 
-@attrs.frozen
-class Answered:
-    """A request that was answered, and in how many seconds."""
-
-    method: str
-    route: str
-    status: int
-    seconds: float
-
-
 class Metrics:
-    """The counters of a process."""
+    """The metrics of this process."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         requests = Counter(
             "benefits_http_requests",
-            "Requests answered, probes of health and metrics aside.",
+            "Requests answered, except those for /healthz and /metrics.",
             ["method", "route", "status"],
             registry=self._registry,
         )
         durations = Histogram(
             "benefits_http_request_duration_seconds",
-            "How long it took to answer them, until the server had the answer.",
+            "How long the application took to answer a request.",
             ["method", "route"],
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self._registry,
@@ -137,45 +126,52 @@ class Metrics:
         refused = Counter(
             "benefits_orders_refused", "Orders refused, by reason.", ["reason"], registry=self._registry
         )
-        for refusal in _REFUSALS:  # before the first one: a rate can be told only from a zero on
-            refused.labels(ANSWERS[refusal].code)
+        for kind, answer in ANSWERS.items():
+            if issubclass(kind, OrderRefusedError):
+                refused.labels(
+                    answer.code
+                )  # starts at 0: Prometheus computes no rate without an earlier value
         self._placed, self._refused = placed, refused
 
-        # Looking for a counter by its labels takes longer than counting.
+        # Finding a counter by its labels takes longer than incrementing it.
         self._request = cache(requests.labels)
         self._duration = cache(durations.labels)
 
-    def count_requests(self, requests: Sequence[Answered]) -> None:
-        """Count requests that have been answered. Methods and routes must be few."""
+    def count_requests(self, lines: Sequence[RequestLine]) -> None:
+        """Count requests that were answered.
+
+        :param lines: their log lines. Methods and routes must be few: prometheus_client keeps every combination for ever.
+        """
         try:
-            for each in requests:
-                self._request(each.method, each.route, each.status).inc()
-                self._duration(each.method, each.route).observe(each.seconds)
-        except Exception:  # noqa: BLE001 - a file that can't grow, say; no reason not to go on
+            for line in lines:
+                if line.route not in _PROBES:
+                    self._request(line.method, line.route, line.status).inc()
+                    self._duration(line.method, line.route).observe(line.duration_ms / 1000)
+        except Exception:  # noqa: BLE001 - the file of the counts can't grow, say; requests go on
             _log.exception("requests could not be counted")
 
-    def counting_orders(self, use_cases: UseCases) -> UseCases:
-        """Return use cases that count what becomes of orders."""
+    def counting_orders(self, place_order: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        """Return a function that places orders and counts those placed and those refused."""
 
-        def place_order(user_id: str, items: Sequence[str]) -> Order:
+        def counted(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
             try:
-                order = use_cases.place_order(user_id, items)
+                order = place_order(*arguments, **options)
             except OrderRefusedError as refusal:
                 self._refused.labels(answer_to(refusal).code).inc()
                 raise
             self._placed.inc()
             return order
 
-        return attrs.evolve(use_cases, place_order=place_order)
+        return counted
 
     def expose_on(self, app: Flask) -> None:
-        """Have an application answer ``GET /metrics``."""
+        """Add ``GET /metrics`` to an application."""
 
         @app.get("/metrics")
         def metrics() -> Response:
             try:
                 encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-            except (TypeError, ValueError):  # a version that is no version
+            except (TypeError, ValueError):  # the header has an invalid version
                 encode, content_type = choose_encoder("")
             return Response(encode(self._of_all_workers()), content_type=content_type)
 
@@ -183,5 +179,5 @@ class Metrics:
         if _SHARED_FOLDER not in os.environ:
             return self._registry
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # it has no types
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # the package has no types
         return registry
