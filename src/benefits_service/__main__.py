@@ -1,4 +1,4 @@
-"""``python -m benefits_service`` is the ``benefits`` command."""
+"""``python -m benefits_service`` runs the ``benefits`` command."""
 
 from benefits_service import main
 

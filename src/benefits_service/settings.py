@@ -1,4 +1,4 @@
-"""What whoever runs the service can decide."""
+"""The settings of the service, and their defaults."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DATABASE: Final = "benefits.db"
 
 
 def default_workers() -> int:
-    """Return how many worker processes suit this machine: one for each processor this process may use, up to four.
+    """Return the default number of worker processes: one for each processor that this process may use, at most four.
 
-    One thread writes for all of them, so more workers help those who read.
+    More workers serve more reads. They hardly serve more orders: only one process writes to the database at a time.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, 4)
@@ -25,7 +25,7 @@ def default_workers() -> int:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a worker process is configured by. Each is an option of ``benefits serve`` and a variable ``BENEFITS_...``."""
+    """The settings of a worker process. Each is an option of ``benefits serve`` and a variable ``BENEFITS_...``."""
 
     opening_balance: Decimal
     cors_origins: tuple[str, ...]

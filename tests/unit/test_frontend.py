@@ -1,4 +1,4 @@
-"""The built React application beside the API: its files, how long browsers keep them, and nothing else."""
+"""The frontend: the files that it serves, how long browsers keep them, and the API beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = {
 
 @pytest.fixture
 def client(tmp_path: Path) -> Client:
-    """Return a client of the API with a frontend, beside whose folder lies a secret."""
+    """Return a client of the API with a frontend. A secret file lies beside the frontend's folder."""
     folder = tmp_path / "build"
     for name, text in FILES.items():
         path = folder / name
@@ -43,7 +43,7 @@ def client(tmp_path: Path) -> Client:
         ("/static/js/main.8f2b1c3d.js", "a longer script", "max-age=315360000, public, immutable"),
     ],
 )
-def test_a_file_is_served_by_its_name_and_kept_as_long_as_it_stays_true(
+def test_a_file_is_served_and_only_one_with_a_content_hash_is_kept_for_ever(
     client: Client, path: str, text: str, kept: str
 ) -> None:
     response = client.get(path, buffered=True)
@@ -54,7 +54,7 @@ def test_a_file_is_served_by_its_name_and_kept_as_long_as_it_stays_true(
     assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_a_browser_that_takes_it_is_sent_what_was_compressed_before(client: Client) -> None:
+def test_a_compressed_file_is_sent_to_a_browser_that_accepts_it(client: Client) -> None:
     response = client.get("/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": "gzip"}, buffered=True)
 
     assert (response.headers["Content-Encoding"], response.data) == ("gzip", b"zipped")
@@ -72,14 +72,16 @@ def test_a_browser_that_takes_it_is_sent_what_was_compressed_before(client: Clie
         "/settings",
     ],
 )
-def test_what_is_not_a_file_of_the_folder_is_the_apis_404(client: Client, path: str) -> None:
+def test_a_path_that_is_no_file_of_the_folder_is_a_404_of_the_api(client: Client, path: str) -> None:
     response = client.open(environ_overrides={"PATH_INFO": path}, buffered=True)
 
     assert (response.status_code, response.get_json()) == (404, {"error": "not_found"})
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/static/js/main.8f2b1c3d.js"])
-def test_a_file_that_has_gone_since_is_the_apis_404_too(client: Client, tmp_path: Path, path: str) -> None:
+def test_a_file_deleted_after_the_start_is_a_404_of_the_api(
+    client: Client, tmp_path: Path, path: str
+) -> None:
     shutil.rmtree(tmp_path / "build")
 
     response = client.get(path)
@@ -87,11 +89,11 @@ def test_a_file_that_has_gone_since_is_the_apis_404_too(client: Client, tmp_path
     assert (response.status_code, response.get_json()) == (404, {"error": "not_found"})
 
 
-def test_a_link_out_of_the_folder_is_no_compressed_file_either(client: Client) -> None:
+def test_a_compressed_file_that_links_outside_the_folder_is_not_sent(client: Client) -> None:
     assert client.get("/favicon.ico", headers={"Accept-Encoding": "gzip"}, buffered=True).data == b"icon"
 
 
-def test_the_api_is_where_it_was(client: Client) -> None:
+def test_the_api_is_served_beside_the_frontend(client: Client) -> None:
     assert client.get("/users/jo").status_code == 200
     assert client.get("/api/products").get_json() == {"products": []}
     assert client.post("/").get_json() == {"error": "not_found"}

@@ -1,4 +1,4 @@
-"""Who is asking: which header lines name somebody, and what is answered to whom."""
+"""Identity: the header lines that name a user, and the responses with and without one."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ HEADER = "X-Forwarded-User"
     ],
 )
 def test_the_header_names_the_user(line: tuple[bytes, bytes], user_id: str) -> None:
-    others = [(b"host", b"x"), (b"x-forwarded-user-email", b"a@b.example"), (b"x_forwarded_users", b"x")]
+    other_lines = [(b"host", b"x"), (b"x-forwarded-user-email", b"a@b.example"), (b"x_forwarded_users", b"x")]
 
-    assert named_user([*others, line], HEADER) == user_id
+    assert named_user([*other_lines, line], HEADER) == user_id
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ def test_the_header_names_the_user(line: tuple[bytes, bytes], user_id: str) -> N
     ],
     ids=repr,
 )
-def test_what_is_not_certain_names_nobody(lines: list[tuple[bytes, bytes]]) -> None:
+def test_missing_ambiguous_and_invalid_headers_name_no_user(lines: list[tuple[bytes, bytes]]) -> None:
     assert named_user(lines, HEADER) is None
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-User", "Remote-User", "remote", "X-2"])
-def test_a_header_name_is_kept_as_it_is(name: str) -> None:
+def test_a_valid_header_name_is_returned_unchanged(name: str) -> None:
     assert require_header_name(name) == name
 
 
@@ -76,14 +76,14 @@ def test_a_header_name_is_kept_as_it_is(name: str) -> None:
     "name",
     ["", "X_Forwarded_User", "X-Forwarded-User:", "a b", "Nutzer-\N{LATIN SMALL LETTER U WITH DIAERESIS}"],
 )
-def test_a_header_name_that_could_be_mistaken_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no header name"):
+def test_an_ambiguous_or_invalid_header_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a header name"):
         require_header_name(name)
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "HOST", "authorization", "X-Request-ID", "Origin"])
-def test_one_that_clients_send_with_another_meaning_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="has a meaning of its own"):
+def test_a_header_with_another_meaning_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="has another meaning"):
         require_header_name(name)
 
 
@@ -96,9 +96,9 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def app(store: MemoryStore) -> Flask:
-    guarded: Flask = create_app(restrict_to_self(UseCases.over(store)))
-    authenticate(guarded, HEADER)
-    return guarded
+    application = create_app(restrict_to_self(UseCases.over(store)))
+    authenticate(application, HEADER)
+    return application
 
 
 @pytest.fixture
@@ -106,19 +106,19 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def ask(client: FlaskClient, method: str, path: str, *names: str, **options: Any) -> TestResponse:
-    """Send a request with this header as often as there are names."""
+def send(client: FlaskClient, method: str, path: str, *names: str, **options: Any) -> TestResponse:
+    """Send a request with one header line for each name."""
     headers = [(b"x-forwarded-user", name.encode()) for name in names]
     return client.open(path, method=method, environ_overrides={"asgi.scope": {"headers": headers}}, **options)
 
 
-def said(response: TestResponse) -> tuple[int, str]:
+def status_and_error(response: TestResponse) -> tuple[int, str]:
     body: dict[str, str] = response.get_json()
     return response.status_code, body["error"]
 
 
-def test_users_see_themselves_however_their_name_is_spelt(client: FlaskClient) -> None:
-    response = ask(client, "GET", "/api/users/Jose%CC%81", "José")
+def test_a_user_id_in_another_unicode_form_is_the_same_user(client: FlaskClient) -> None:
+    response = send(client, "GET", "/api/users/Jose%CC%81", "José")
 
     assert response.get_json()["user"]["user_id"] == "José"
 
@@ -126,7 +126,7 @@ def test_users_see_themselves_however_their_name_is_spelt(client: FlaskClient) -
 def test_users_order_for_themselves(client: FlaskClient, store: MemoryStore) -> None:
     order = {"order": {"items": ["netflix"], "user_id": " johndoe "}}
 
-    assert ask(client, "POST", "/orders", "johndoe", json=order).status_code == 200
+    assert send(client, "POST", "/orders", "johndoe", json=order).status_code == 200
     [placed] = store.orders.of_user("johndoe")
     assert placed.total == NETFLIX.price
 
@@ -136,10 +136,10 @@ def test_users_order_for_themselves(client: FlaskClient, store: MemoryStore) -> 
     ("method", "path"),
     [("GET", "/users/johndoe"), ("HEAD", "/api/users/johndoe"), ("GET", "/users"), ("POST", "/orders")],
 )
-def test_without_an_identity_nothing_is_told_and_nobody_is_created(
+def test_without_an_identity_the_response_is_401_and_no_user_is_created(
     client: FlaskClient, store: MemoryStore, method: str, path: str, names: list[str]
 ) -> None:
-    response = ask(client, method, path, *names)
+    response = send(client, method, path, *names)
 
     assert response.status_code == 401
     assert response.data == (b"" if method == "HEAD" else b'{"error":"unauthenticated"}')
@@ -148,19 +148,17 @@ def test_without_an_identity_nothing_is_told_and_nobody_is_created(
     assert store.users.get("johndoe") is None
 
 
-def test_another_user_is_forbidden_and_is_not_created(client: FlaskClient, store: MemoryStore) -> None:
-    response = ask(client, "GET", "/users/boss", "johndoe")
+def test_reading_another_user_is_403_and_creates_no_user(client: FlaskClient, store: MemoryStore) -> None:
+    response = send(client, "GET", "/users/boss", "johndoe")
 
     assert (response.status_code, response.data) == (403, b'{"error":"forbidden"}')
     assert store.users.get("boss") is None
     assert store.users.get("johndoe") is None
 
 
-def test_an_order_for_another_user_is_forbidden_and_not_written(
-    client: FlaskClient, store: MemoryStore
-) -> None:
+def test_an_order_for_another_user_is_403_and_is_not_placed(client: FlaskClient, store: MemoryStore) -> None:
     order = {"order": {"items": ["netflix"], "user_id": "boss"}}
-    response = ask(client, "POST", "/orders", "johndoe", json=order)
+    response = send(client, "POST", "/orders", "johndoe", json=order)
 
     assert (response.status_code, response.data) == (403, b'{"error":"forbidden"}')
     assert store.users.get("boss") is None
@@ -168,26 +166,26 @@ def test_an_order_for_another_user_is_forbidden_and_not_written(
 
 
 @pytest.mark.parametrize("path", ["/products", "/api/products", "/healthz", "/api/healthz"])
-def test_what_is_the_same_for_everybody_needs_no_identity(client: FlaskClient, path: str) -> None:
-    assert ask(client, "GET", path).status_code == 200
+def test_public_endpoints_need_no_identity(client: FlaskClient, path: str) -> None:
+    assert send(client, "GET", path).status_code == 200
 
 
-def test_a_preflight_carries_no_identity(client: FlaskClient) -> None:
+def test_a_preflight_needs_no_identity(client: FlaskClient) -> None:
     preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-    response = ask(client, "OPTIONS", "/orders", headers=preflight)
+    response = send(client, "OPTIONS", "/orders", headers=preflight)
 
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
 
 
-def test_an_endpoint_that_nobody_has_thought_of_asks_who_it_is(app: Flask) -> None:
+def test_a_new_endpoint_needs_an_identity(app: Flask) -> None:
     app.add_url_rule("/reports", "reports", lambda: "all users")
 
-    assert ask(app.test_client(), "GET", "/reports").status_code == 401
+    assert send(app.test_client(), "GET", "/reports").status_code == 401
 
 
 def description() -> Document:
-    """Return the document of a service behind an identity."""
+    """Return the document of a service with an identity."""
     document = describe()
     describe_metrics(document)
     describe_identity(document, HEADER)
@@ -202,19 +200,19 @@ def description() -> Document:
         for method, operation in methods.items()
     ],
 )
-def test_an_operation_asks_who_it_is_exactly_if_its_description_says_so(
+def test_an_operation_needs_an_identity_if_and_only_if_its_description_says_so(
     app: Flask, method: str, path: str, described: Document
 ) -> None:
     Metrics().expose_on(app)
 
-    status = ask(app.test_client(), method, path.replace("{user_id}", "jo")).status_code
+    status = send(app.test_client(), method, path.replace("{user_id}", "jo")).status_code
 
     assert (status == 401) == ("security" in described) == ("401" in described["responses"])
     assert status in {200, 401}
 
 
-class TestSeveralThingsAtOnce:
-    """They are answered in the contract's order, whatever else is wrong."""
+class TestPrecedence:
+    """If several errors apply, the response is the first one in the contract's order."""
 
     @pytest.mark.parametrize(
         ("method", "path", "names", "answer"),
@@ -226,10 +224,10 @@ class TestSeveralThingsAtOnce:
             ("GET", "/users/%00", ["johndoe"], (400, "invalid_user_id")),
         ],
     )
-    def test_of_a_user(
+    def test_precedence_of_the_errors_of_a_user(
         self, client: FlaskClient, method: str, path: str, names: list[str], answer: tuple[int, str]
     ) -> None:
-        assert said(ask(client, method, path, *names)) == answer
+        assert status_and_error(send(client, method, path, *names)) == answer
 
     @pytest.mark.parametrize(
         ("names", "body", "content_type", "answer"),
@@ -264,7 +262,7 @@ class TestSeveralThingsAtOnce:
             ),
         ],
     )
-    def test_of_an_order(
+    def test_precedence_of_the_errors_of_an_order(
         self,
         client: FlaskClient,
         names: list[str],
@@ -272,6 +270,6 @@ class TestSeveralThingsAtOnce:
         content_type: str,
         answer: tuple[int, str],
     ) -> None:
-        response = ask(client, "POST", "/orders", *names, data=body, content_type=content_type)
+        response = send(client, "POST", "/orders", *names, data=body, content_type=content_type)
 
-        assert said(response) == answer
+        assert status_and_error(response) == answer

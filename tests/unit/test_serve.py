@@ -30,7 +30,7 @@ from unit.command import Command
         (["--frontend", "build"], "build has no index.html; name the folder that `npm run build` creates."),
         (
             ["--identity-header", "X_User"],
-            "'X_User' is no header name of letters, digits and hyphens, such as X-Forwarded-User.",
+            "'X_User' is not a header name of letters, digits and hyphens, such as X-Forwarded-User.",
         ),
         (["--speed", "9"], "No such option '--speed'."),
         (["--host", "192.0.2.1"], "can't listen at 192.0.2.1 port 4000: Cannot assign requested address"),
@@ -53,7 +53,7 @@ def test_an_invalid_option_is_an_error_of_one_line(
     ("variable", "value", "message"),
     [
         ("BENEFITS_CORS_ORIGIN", "https://a.example b.example", "'b.example' is not an origin"),
-        ("BENEFITS_IDENTITY_HEADER", "", "'' is no header name"),
+        ("BENEFITS_IDENTITY_HEADER", "", "'' is not a header name"),
     ],
 )
 def test_an_invalid_environment_variable_is_an_error_of_one_line(

@@ -1,1 +1,1 @@
-"""What the service puts around the API, one file each: identity, request log, metrics, the built frontend."""
+"""Wrappers around the API, one file each: identity, request log, metrics, frontend."""

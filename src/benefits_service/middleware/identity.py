@@ -1,7 +1,7 @@
-"""Who is asking: the employee whom a proxy names in a header, and nobody else.
+"""Identity: a proxy names the user in a header, and users read and order for themselves only.
 
-WSGI can't tell ``X-Forwarded-User`` from ``X_Forwarded_User``, nor two of them from one with a comma in it. So what
-is trusted is decided on the header lines as they arrived, which ``asgi`` keeps.
+WSGI gives ``X-Forwarded-User`` and ``X_Forwarded_User`` the same key, and joins several lines by a comma. So the header is
+read from the raw lines of the request, which ``asgi`` keeps.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from benefits_http.blueprint import error_response
 from benefits_http.errors import Answer
 from benefits_http.openapi import DescribedError, Document, add_errors, operations
 
-# A challenge has to stand in every 401 (RFC 9110). No browser asks for a password because of this one.
+# Every 401 must have a challenge (RFC 9110). Browsers do not know this scheme, and so show no password dialog.
 UNAUTHENTICATED: Final = Answer(
     401, "unauthenticated", {"WWW-Authenticate": 'Proxy-Identity realm="benefits"'}
 )
 FORBIDDEN: Final = Answer(403, "forbidden")
 
-# The endpoints that everybody may ask. Any other one, also one that is new, asks who it is.
+# The endpoints that need no user. Every other endpoint needs one, also a new one.
 PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
 
-# What clients, proxies and this service say other things in than a user id.
-_TAKEN: Final = frozenset(
+# Headers that clients, proxies or this service use for something else.
+_RESERVED_HEADERS: Final = frozenset(
     {
         "accept",
         "authorization",
@@ -48,42 +48,43 @@ _TAKEN: Final = frozenset(
     }
 )
 
-_ASKING: Final = "benefits.user_id"
+# The key of the user id in the WSGI environment.
+_USER_ID: Final = "benefits.user_id"
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 class ForbiddenError(Exception):
-    """Somebody asks for somebody else."""
+    """A request acts for another user than the one that the proxy names."""
 
 
 def require_header_name(text: str) -> str:
-    """Return the name of a header that can name a user, as it is.
+    """Return the name of a header if the header can name a user.
 
-    :raises ValueError: it can't be one, or some program on the way could take another header for it.
+    :raises ValueError: the name is invalid or ambiguous, or the header has another meaning.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]+", text):
         raise ValueError(
-            f"{text!r} is no header name of letters, digits and hyphens, such as X-Forwarded-User"
+            f"{text!r} is not a header name of letters, digits and hyphens, such as X-Forwarded-User"
         )
-    if text.lower() in _TAKEN:
-        raise ValueError(f"{text!r} has a meaning of its own; name another header, such as X-Forwarded-User")
+    if text.lower() in _RESERVED_HEADERS:
+        raise ValueError(f"{text!r} has another meaning; use a header such as X-Forwarded-User")
     return text
 
 
 def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
-    """Return the normalised user id that a header names, or None if it names nobody for certain.
+    """Return the normalised user id in a header, or None if the header is missing, ambiguous or invalid.
 
-    :param headers: name and value of each header line, as they arrived.
-    :param header: the name of the one to trust; its value is UTF-8.
+    :param headers: the name and the value of each raw header line.
+    :param header: the name of the trusted header; its value is UTF-8.
     """
     trusted = header.lower().encode()
     lines = [(name.lower(), value) for name, value in headers if name.lower().replace(b"_", b"-") == trusted]
     if len(lines) != 1:
         return None
     [(name, value)] = lines
-    # A comma is how a proxy joins what its client sent with what it adds itself.
+    # By a comma, a proxy joins the client's value and its own.
     if name != trusted or b"," in value:
         return None
     try:
@@ -93,9 +94,9 @@ def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | Non
 
 
 def restrict_to_self(use_cases: UseCases) -> UseCases:
-    """Return use cases with which everybody can look up and order for nobody but themselves.
+    """Return use cases that refuse every other user than the one of the current request.
 
-    They work while the application answers a request, after :func:`authenticate` has looked at it.
+    They need a request of an application that :func:`authenticate` has changed.
     """
     return attrs.evolve(
         use_cases,
@@ -107,12 +108,12 @@ def restrict_to_self(use_cases: UseCases) -> UseCases:
 def _restricted(
     use_case: Callable[Concatenate[str, _Arguments], _Result],
 ) -> Callable[Concatenate[str, _Arguments], _Result]:
-    def guarded(user_id: str, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
-        if normal_user_id(user_id) != request.environ[_ASKING]:
+    def restricted(user_id: str, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        if normal_user_id(user_id) != request.environ[_USER_ID]:
             raise ForbiddenError
         return use_case(user_id, *arguments, **options)
 
-    return guarded
+    return restricted
 
 
 def describe_identity(document: Document, header: str) -> None:
@@ -135,20 +136,20 @@ def describe_identity(document: Document, header: str) -> None:
 
 
 def authenticate(app: Flask, header: str) -> None:
-    """Make an application ask who it is before it reads a body; it has to be served over ASGI.
+    """Make an application require a user, before it reads a body. It must be served through ``as_asgi``.
 
-    :param header: the name of the header that names the user.
+    :param header: the name of the header in which the proxy names the user.
     """
 
     def identify() -> Response | None:
-        if request.endpoint is None or request.method == "OPTIONS":  # it is not there, or it is a preflight
+        if request.endpoint is None or request.method == "OPTIONS":  # a 404 or 405, or a CORS preflight
             return None
         if request.endpoint.rpartition(".")[2] in PUBLIC_ENDPOINTS:
             return None
         user_id = named_user(request.environ["asgi.scope"]["headers"], header)
         if user_id is None:
             return error_response(UNAUTHENTICATED)
-        request.environ[_ASKING] = user_id
+        request.environ[_USER_ID] = user_id
         return None
 
     app.before_request(identify)
