@@ -1,4 +1,4 @@
-"""The command line, run in the process of the tests."""
+"""The ``benefits`` command, run in the process of the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Command:
         monkeypatch.chdir(folder)
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """Return its exit status, and what it wrote to standard output and standard error."""
+        """Return the exit status, the standard output and the standard error."""
         self._monkeypatch.setattr(sys, "argv", ["benefits", *map(str, arguments)])
         with pytest.raises(SystemExit) as exited:
             main()

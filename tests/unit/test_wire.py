@@ -1,4 +1,4 @@
-"""The wire format: exact JSON out, and strictly understood JSON in."""
+"""The wire format: exact JSON out, strictly decoded JSON in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
         ("9999999999.00", b"9999999999"),
     ],
 )
-def test_money_is_the_shortest_number_that_is_exact(amount: str, number: bytes) -> None:
+def test_money_is_encoded_as_the_shortest_exact_number(amount: str, number: bytes) -> None:
     money = Decimal(amount)
     order = Order("1", "johndoe", (OrderLine("a", money),), NOW)
     assert wire.user_body(User.newcomer("johndoe", money)) == (
@@ -50,7 +50,7 @@ def test_money_on_the_wire_is_exact_in_any_decimal_context() -> None:
         assert re.findall(rb'"price":([^}]+)', body) == [b"75.99", b"9999999999.99"]
 
 
-def test_lists_keep_their_order_and_names_their_letters() -> None:
+def test_lists_keep_their_order_and_names_their_characters() -> None:
     user = User("José/😀", Decimal(500), Decimal(0), ("b", "a"))
     assert wire.user_body(user).decode() == (
         '{"user":{"user_id":"José/😀","data":{"balance":0,"product_ids":["b","a"]}}}'
@@ -63,7 +63,7 @@ def test_lists_keep_their_order_and_names_their_letters() -> None:
     assert [product["id"] for product in json.loads(wire.products_body(products))["products"]] == ["b", "a"]
 
 
-def test_an_error_has_a_detail_only_where_there_is_one() -> None:
+def test_an_error_without_a_detail_has_no_such_field() -> None:
     assert wire.error_body("products_not_found") == b'{"error":"products_not_found"}'
     assert wire.error_body("invalid_request", "Why") == b'{"error":"invalid_request","detail":"Why"}'
 
@@ -76,10 +76,10 @@ def _with_extra(field: bytes) -> bytes:
     return b'{"order":{"items":["netflix"],"user_id":"johndoe"},' + field + b"}"
 
 
-UNDERSTOOD = wire.OrderDraft(items=["netflix"], user_id="johndoe")
+DECODED = wire.OrderDraft(items=["netflix"], user_id="johndoe")
 
 
-def test_an_order_is_understood() -> None:
+def test_an_order_is_decoded() -> None:
     body = b' {"order": {"items": ["a", "", "a", "\\u00e9"], "user_id": " Jos\xc3\xa9 "}}\n'
     assert wire.read_order(body) == wire.OrderDraft(items=["a", "", "a", "é"], user_id=" José ")
 
@@ -107,9 +107,7 @@ def test_an_order_is_understood() -> None:
         (b"null", "Expected `object`, got `null`"),
     ],
 )
-def test_what_has_not_the_shape_of_an_order_is_refused_by_the_name_of_its_field(
-    body: bytes, detail: str
-) -> None:
+def test_a_body_of_another_shape_is_refused_and_the_error_names_the_field(body: bytes, detail: str) -> None:
     with pytest.raises(wire.InvalidRequestError) as refusal:
         wire.read_order(body)
     assert str(refusal.value) == detail
@@ -139,7 +137,7 @@ def test_what_has_not_the_shape_of_an_order_is_refused_by_the_name_of_its_field(
     ],
     ids=lambda body: repr(body[:60]),
 )
-def test_what_is_not_json_in_utf_8_is_refused_wherever_it_is_not(body: bytes) -> None:
+def test_a_body_that_is_not_json_in_utf_8_is_refused_even_in_unknown_fields(body: bytes) -> None:
     with pytest.raises(wire.InvalidRequestError, match=r"."):
         wire.read_order(body)
 
@@ -158,12 +156,12 @@ def test_what_is_not_json_in_utf_8_is_refused_wherever_it_is_not(body: bytes) ->
     ids=lambda field: repr(field[:40]),
 )
 def test_unknown_extra_fields_are_ignored(field: bytes) -> None:
-    assert wire.read_order(_with_extra(field)) == UNDERSTOOD
+    assert wire.read_order(_with_extra(field)) == DECODED
     nested = b'{"order":{"items":["netflix"],"user_id":"johndoe",' + field + b"}}"
-    assert wire.read_order(nested) == UNDERSTOOD
+    assert wire.read_order(nested) == DECODED
 
 
-def test_a_hundred_items_are_understood_repeats_and_all() -> None:
+def test_a_hundred_items_are_decoded_with_repeats() -> None:
     assert wire.read_order(_order(items=["a"] * 100)).items == ["a"] * 100
 
 
@@ -176,7 +174,7 @@ def test_a_hundred_items_are_understood_repeats_and_all() -> None:
     ],
 )
 def test_the_last_of_a_key_given_twice_counts(body: bytes) -> None:
-    assert wire.read_order(body) == UNDERSTOOD
+    assert wire.read_order(body) == DECODED
 
 
 def test_the_last_of_a_key_given_twice_counts_even_if_it_is_wrong() -> None:
@@ -191,6 +189,6 @@ def test_brackets_in_strings_nest_nothing() -> None:
 
 
 @pytest.mark.parametrize("more", [b"[" * 200, b"[" * 200 + b"]" * 200, b'{"a":' * 200 + b"1" + b"}" * 200])
-def test_nesting_in_an_unknown_field_has_a_limit_too(more: bytes) -> None:
+def test_nesting_in_an_unknown_field_is_limited(more: bytes) -> None:
     with pytest.raises(wire.InvalidRequestError, match="nested too deeply"):
         wire.read_order(b'{"order":{"items":["a"],"user_id":"jo"},"more":' + more + b"}")

@@ -12,7 +12,7 @@ from benefits_service.commands.common import Failure
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     commands=[seed.seed, check.check, backup.backup, serve.serve],
 )
 @click.version_option(package_name="benefits", prog_name="benefits")

@@ -1,4 +1,4 @@
-"""Catalogue files: JSON like the answer of ``GET /api/products``, decoded into products."""
+"""Catalogue files: JSON like the response of ``GET /api/products``, decoded into products."""
 
 from __future__ import annotations
 

@@ -1,12 +1,16 @@
-"""What several commands share: the option ``--database``, and the error that ends a command."""
+"""What several commands share: the error that ends a command, options that are settings, and ``--database``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from benefits_service.settings import DATABASE
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failure(click.ClickException):
@@ -15,14 +19,14 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
-database_option = click.option(
-    "--database",
-    default=DATABASE,
-    show_default=True,
-    envvar="BENEFITS_DATABASE",
-    show_envvar=True,
-    metavar="FILE",
-    help="The SQLite file; created if needed.",
+def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - as click.option declares them
+    """Return an option that an environment variable may set: ``BENEFITS_PORT`` for ``--port``."""
+    variable = "BENEFITS_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+
+
+database_option = setting(
+    "--database", default=DATABASE, metavar="FILE", help="The SQLite file; created if needed."
 )
 
 

@@ -20,9 +20,10 @@ from benefits_service.composition import open_store
 @click.option("--if-empty", is_flag=True, help="Do nothing if the catalogue has products already.")
 @database_option
 def seed(file: Path, *, if_empty: bool, database: str) -> None:
-    """Load or update the catalogue from FILE, which is JSON like the answer of GET /api/products.
+    """Load or update the catalogue from FILE.
 
-    The catalogue takes the order of the file. No product is ever removed. An invalid file changes nothing.
+    The file is JSON like the response of GET /api/products. The catalogue takes its order. No product is ever removed. An
+    invalid file changes nothing.
     """
     try:
         products = read_catalogue(file.read_bytes(), _with_progress_bar)

@@ -14,7 +14,7 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option
+from benefits_service.commands.common import Failure, database_option, setting
 from benefits_service.composition import build_app, store_opener
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.metrics import shared_by_workers
@@ -55,78 +55,45 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
 
 
 @click.command()
-@click.option(
-    "--host",
-    default=HOST,
-    show_default=True,
-    envvar="BENEFITS_HOST",
-    show_envvar=True,
-    help="The address to listen at.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=PORT,
-    show_default=True,
-    envvar="BENEFITS_PORT",
-    show_envvar=True,
-    help="The port to listen at.",
-)
-@click.option(
+@setting("--host", default=HOST, help="The address to listen at.")
+@setting("--port", type=click.IntRange(1, 65535), default=PORT, help="The port to listen at.")
+@setting(
     "--workers",
     type=click.IntRange(1, 64),
     default=default_workers,
     show_default="one for each processor, at most 4",
-    envvar="BENEFITS_WORKERS",
-    show_envvar=True,
     help="The number of worker processes.",
 )
-@click.option(
+@setting(
     "--opening-balance",
     callback=_parse_amount,
     default=str(OPENING_BALANCE),
-    show_default=True,
-    envvar="BENEFITS_OPENING_BALANCE",
-    show_envvar=True,
     metavar="AMOUNT",
     help="The opening balance of a new user.",
 )
-@click.option(
+@setting(
     "--cors-origin",
     "cors_origins",
     callback=_require_origins,
     multiple=True,
     default=DEVELOPMENT_ORIGINS,
-    show_default=True,
-    envvar="BENEFITS_CORS_ORIGIN",
-    show_envvar=True,
     metavar="ORIGIN",
     help="An origin whose pages may call the API. Repeatable; in the environment, separate origins by spaces.",
 )
-@click.option(
+@setting(
     "--frontend",
     type=click.Path(path_type=Path),
     callback=_require_build,
-    envvar="BENEFITS_FRONTEND",
-    show_envvar=True,
     metavar="DIR",
     help="A built React application to serve beside the API.",
 )
-@click.option(
+@setting(
     "--identity-header",
     callback=_require_header,
-    envvar="BENEFITS_IDENTITY_HEADER",
-    show_envvar=True,
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
-@click.option(
-    "--log-paths",
-    is_flag=True,
-    envvar="BENEFITS_LOG_PATHS",
-    show_envvar=True,
-    help="Log the paths of requests. They contain user names.",
-)
+@setting("--log-paths", is_flag=True, help="Log the paths of requests. They contain user names.")
 @database_option
 def serve(  # noqa: PLR0913 - one argument for each setting
     *,
@@ -145,7 +112,7 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         address = server.resolve(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    # It opens the store once: a file that can't be used is reported here, and not by every worker.
+    # This opens the store once: a file that can't be used is reported here, and not by every worker.
     open_store = store_opener(database)
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")

@@ -126,11 +126,10 @@ class Metrics:
         refused = Counter(
             "benefits_orders_refused", "Orders refused, by reason.", ["reason"], registry=self._registry
         )
+        # Every refusal starts at 0: Prometheus computes no rate without an earlier value.
         for kind, answer in ANSWERS.items():
             if issubclass(kind, OrderRefusedError):
-                refused.labels(
-                    answer.code
-                )  # starts at 0: Prometheus computes no rate without an earlier value
+                refused.labels(answer.code)
         self._placed, self._refused = placed, refused
 
         # Finding a counter by its labels takes longer than incrementing it.

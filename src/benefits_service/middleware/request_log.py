@@ -74,7 +74,7 @@ def with_request_log(app: WSGIApplication, metrics: Metrics, *, log_paths: bool)
             status, headers, route = line, lines, _route(environ)
 
         try:
-            # The complete body, as long as the response can still become an error.
+            # Read the complete body first: a failure in it can still be answered by an error.
             body = whole_body(app(environ, keep_start))  # type: ignore[arg-type] # no application here calls write()
         except Exception:  # noqa: BLE001 - the client receives no details of any error
             _log.exception("the application failed")
