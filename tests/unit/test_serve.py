@@ -71,7 +71,7 @@ def test_serve_warns_on_standard_output_that_clients_are_not_identified(
     benefits: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Standard error holds log lines only, in JSON."""
-    monkeypatch.setattr(server, "serve", lambda *_: None)
+    monkeypatch.setattr(server, "serve", lambda *_, **__: None)
 
     status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", free_port())  # noqa: S104 - the warning is about it
 
