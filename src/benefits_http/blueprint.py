@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from secrets import token_hex
 from typing import Final
-from urllib.parse import quote
 from wsgiref.types import WSGIEnvironment
 
 from flask import Blueprint, Response, request
@@ -22,7 +21,8 @@ from benefits_core import (
     Product,
     UseCases,
 )
-from benefits_http import docs, wire
+from benefits_http import wire
+from benefits_http.docs import add_docs
 from benefits_http.errors import (
     INVALID_REQUEST,
     TOO_LARGE,
@@ -68,8 +68,8 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     It refuses and fails in JSON by itself; unknown paths and wrong methods are the application's to answer.
 
     :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
-    :param document: the OpenAPI document to serve; by default ``describe()``, from ``benefits_http.openapi``. Whoever
-        adds to the behaviour adds to this.
+    :param document: the OpenAPI document to serve; by default ``describe()``, from ``benefits_http.openapi``. An
+        application that adds to what the endpoints answer passes a document that says so.
     """
     blueprint = Blueprint("benefits", __name__)
     blueprint.record(_add_converter)
@@ -100,15 +100,7 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
         use_cases.ping()
         return _JsonResponse(wire.health_body(), _NO_STORE)
 
-    description = _Description(describe() if document is None else document)
-
-    @get("/openapi.json")
-    def openapi() -> Response:
-        return description.as_json()
-
-    @get("/docs")
-    def page() -> Response:
-        return description.as_page()
+    add_docs(blueprint, describe() if document is None else document)
 
     blueprint.register_error_handler(BenefitsError, _core_error)
     blueprint.register_error_handler(wire.InvalidRequestError, _invalid_request)
@@ -133,31 +125,6 @@ class _Catalogue:
         if request.if_none_match.contains_weak(tag):
             return Response(status=304, headers=headers)
         return _JsonResponse(body, headers)
-
-
-class _Description:
-    """The OpenAPI document, and the page that is made of it, as they are where the blueprint is mounted."""
-
-    def __init__(self, document: Document) -> None:
-        # Once for each mount; bounded, since a prefix can have variables.
-        self._json = lru_cache(8)(lambda mount: wire.encode(self._document_at(mount)))
-        self._page = lru_cache(8)(lambda mount: docs.page(self._document_at(mount)))
-        self._document = document
-
-    def _document_at(self, mount: str) -> Document:
-        return self._document | {"servers": [{"url": mount}]}
-
-    def as_json(self) -> Response:
-        return _JsonResponse(self._json(_mount()), _ASK_AGAIN)
-
-    def as_page(self) -> Response:
-        headers = {**_ASK_AGAIN, "Content-Security-Policy": docs.CONTENT_SECURITY_POLICY}
-        return Response(self._page(_mount()), headers=headers, mimetype="text/html")
-
-
-def _mount() -> str:
-    # All but the last part of the path, which is the endpoint's own.
-    return quote((request.script_root + request.path).rpartition("/")[0] or "/")
 
 
 def _add_converter(state: BlueprintSetupState) -> None:

@@ -172,7 +172,8 @@ def test_bytes_that_are_no_name_are_not_let_through_as_one(service: Service, sto
 
 
 @pytest.mark.parametrize(
-    "path", ["/products", "/api/products", "/healthz", "/metrics", "/api/docs", "/openapi.json"]
+    "path",
+    ["/products", "/api/products", "/healthz", "/metrics", "/api/docs", "/api/docs/docs.js", "/openapi.json"],
 )
 def test_what_is_the_same_for_everybody_needs_no_identity(service: Service, path: str) -> None:
     assert service.request("GET", path).status == 200

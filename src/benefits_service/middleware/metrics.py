@@ -21,7 +21,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from benefits_core import OrderRefusedError
 from benefits_http.errors import ANSWERS, answer_to
-from benefits_http.openapi import Document
 from benefits_service.logs import RequestLine
 
 _log = logging.getLogger(__name__)
@@ -81,27 +80,6 @@ def _remove_abandoned_folders(parent: Path) -> None:
                     shutil.rmtree(folder)
 
 
-def describe_metrics(document: Document) -> None:
-    """Add to an OpenAPI document what :meth:`Metrics.expose_on` adds to the endpoints."""
-    document["paths"]["/metrics"] = {
-        "get": {
-            "operationId": "getMetrics",
-            "tags": ["service"],
-            "summary": "Get the metrics",
-            "description": "Of all worker processes, for Prometheus. They are at the root only.",
-            "servers": [{"url": "/"}],
-            "responses": {
-                "200": {"$ref": "#/components/responses/metrics"},
-                "500": {"$ref": "#/components/responses/internal_error"},
-            },
-        }
-    }
-    text = {"schema": {"type": "string"}}
-    document["components"]["responses"]["metrics"] = {
-        "description": "In the format that `Accept` asks for.",
-        "headers": {},
-        "content": {"text/plain": text, "application/openmetrics-text": text},
-    }
 
 
 class Metrics:
