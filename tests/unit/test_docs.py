@@ -48,6 +48,14 @@ def test_every_link_of_the_page_leads_to_a_file_wherever_it_is_mounted(mount: st
     assert {client.get(urljoin(f"{mount}/docs", link)).status_code for link in found} == {200}
 
 
+@pytest.mark.parametrize("path", ["//docs", "/docs//docs.js", "//openapi.json", "/docs/"])
+def test_a_doubled_or_trailing_slash_is_not_found_and_never_redirected(path: str) -> None:
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(benefits_blueprint(UseCases.over(MemoryStore())), url_prefix="/perks")
+
+    assert app.test_client().get(f"/perks{path}").status_code == 404
+
+
 def test_the_page_has_nothing_that_its_policy_forbids(client: FlaskClient) -> None:
     page = client.get("/docs")
 
@@ -93,10 +101,13 @@ def test_no_other_file_of_the_packages_is_served(client: FlaskClient) -> None:
     assert client.get("/docs/..%2Fflask_swagger_ui.py").get_json() == {"error": "not_found"}
 
 
-def test_the_document_lists_the_files() -> None:
-    name, _ = describe()["paths"]["/docs/{file}"]["get"]["parameters"]
+def test_the_document_lists_the_files_and_their_types() -> None:
+    document = describe()
+    name, _ = document["paths"]["/docs/{file}"]["get"]["parameters"]
 
     assert set(name["schema"]["enum"]) == set(TYPES)
+    described = document["components"]["responses"]["file"]["content"]
+    assert set(described) == {content_type.partition(";")[0] for content_type in TYPES.values()}
 
 
 @pytest.mark.parametrize("prefix", ["", "/api"])

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
@@ -278,7 +278,18 @@ class TestResponses:
     def check(self, response: TestResponse, path: str) -> None:
         """Check that the document describes a response of a path: its status, headers, type and body."""
         [operation] = DOCUMENT["paths"][path].values()
-        described = resolved(operation["responses"][str(response.status_code)])
+        self.check_described(response, resolved(operation["responses"][str(response.status_code)]))
+
+    def check_described(self, response: TestResponse, described: Any) -> None:
+        """Check that a response has the headers, type and body of a response in the document."""
+        general = {
+            "Content-Length",
+            "Content-Type",
+            "Content-Security-Policy",
+            "Vary",
+            "X-Content-Type-Options",
+        }
+        assert {*response.headers.keys()} - general == described["headers"].keys()
         for name, reference in described["headers"].items():
             value = response.headers.get(name)
             schema = resolved(reference)["schema"]
@@ -321,6 +332,11 @@ class TestResponses:
 
         assert response.status_code == 304
         self.check(response, path)
+
+    def test_the_response_to_another_method_is_as_described(self, client: FlaskClient) -> None:
+        response = client.delete("/orders")
+
+        self.check_described(response, DOCUMENT["components"]["responses"]["method_not_allowed"])
 
     def test_no_operation_promises_an_error_that_does_not_occur(self) -> None:
         occurring = {
@@ -376,16 +392,16 @@ class TestBodies:
         for name in SCHEMAS.keys() - SCALARS:
             assert SCHEMAS[name].get("additionalProperties", True) == (name in REQUESTS), name
 
-    @pytest.mark.parametrize(("schema", "example"), list(examples(DOCUMENT)))
-    def test_every_example_is_valid(self, schema: Any, example: Any) -> None:
-        assert is_valid(schema, example)
+    @pytest.mark.parametrize(("schema", "value"), list(examples(DOCUMENT)))
+    def test_every_example_is_valid(self, schema: Any, value: Any) -> None:
+        assert is_valid(schema, value)
 
     @pytest.mark.parametrize(
-        ("schema", "example"), [found for found in examples(DOCUMENT) if "$ref" in found[0]]
+        ("schema", "value"), [found for found in examples(DOCUMENT) if "$ref" in found[0]]
     )
-    def test_every_example_is_what_the_wire_types_would_write(self, schema: Any, example: Any) -> None:
+    def test_every_example_is_what_the_wire_types_would_write(self, schema: Any, value: Any) -> None:
         kind = getattr(wire, schema["$ref"].rpartition("/")[2])
-        encoded = msgspec.json.encode(example)
+        encoded = msgspec.json.encode(value)
 
         assert wire.encode(msgspec.json.decode(encoded, type=kind)) == encoded
 
@@ -458,6 +474,10 @@ class TestUserNames:
         else:
             assert is_valid(schema, name)
 
+    @example(name="/a")
+    @example(name="a/")
+    @example(name="a//b")
+    @example(name="a/b")
     @given(name=normalised)
     def test_in_a_path_the_schema_allows_what_is_served(self, name: str) -> None:
         [parameter] = OPERATIONS["getUser"]["parameters"]
