@@ -36,9 +36,10 @@ _SWAGGER_UI: Final = files("flask_swagger_ui") / "dist"  # the package's Flask c
 
 def add_docs(blueprint: Blueprint, document: Document) -> None:
     """Add the endpoints ``/openapi.json``, ``/docs`` and ``/docs/<file>`` to a blueprint."""
+    # As everywhere in the blueprint: Flask would redirect a doubled slash.
     get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
 
-    @lru_cache(8)  # one for each mount; a prefix with variables has any number of them
+    @lru_cache(8)  # one for each mount; bounded, since a prefix with variables makes any number of mounts
     def document_at(mount: str) -> _Content:
         return _Content.of(wire.encode(document | {"servers": [{"url": mount}]}), "application/json")
 

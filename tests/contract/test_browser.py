@@ -360,6 +360,25 @@ class TestDocs:
         expect(operation.get_by_text("OrderRequest")).to_be_visible()
         assert problems == []
 
+    def test_behind_an_identity_it_sends_the_name_that_a_proxy_would(
+        self, page: Page, tmp_path: Path
+    ) -> None:
+        with running(tmp_path / "benefits.db", "--identity-header", "X-Forwarded-User") as service:
+            page.goto(f"{address(service)}/docs")
+            page.get_by_role("button", name="Authorize").click()
+            dialog = page.locator(".modal-ux")
+            dialog.get_by_role("textbox").fill("johndoe")
+            dialog.get_by_role("button", name="Apply credentials").click()
+            dialog.get_by_role("button", name="Close").last.click()
+            operation = page.locator("#operations-users-getUser")
+            operation.get_by_role("button", name="Get a user").click()
+            operation.get_by_role("button", name="Try it out").click()
+            operation.get_by_role("button", name="Execute").click()
+
+            response = operation.locator(".live-responses-table")
+            expect(response.locator("tbody .response-col_status")).to_have_text("200")
+            expect(response).to_contain_text("johndoe")
+
     @pytest.mark.parametrize("width", [360, 1280])
     def test_it_fits_into_a_screen(self, page: Page, service: Service, width: int) -> None:
         page.set_viewport_size({"width": width, "height": 800})
