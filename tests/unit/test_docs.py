@@ -27,8 +27,7 @@ PATHS = ["/openapi.json", "/docs", *(f"/docs/{name}" for name in TYPES)]
 
 @pytest.fixture
 def client() -> FlaskClient:
-    app: Flask = create_app(UseCases.over(MemoryStore()))
-    return app.test_client()
+    return create_app(UseCases.over(MemoryStore())).test_client()
 
 
 def links(html: str) -> set[str]:

@@ -38,6 +38,7 @@ from benefits_http.openapi import Document, describe
 from benefits_service.middleware.identity import FORBIDDEN, UNAUTHENTICATED
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.openapi import describe_service
+from unit.loop_client import logged_client
 
 DOCUMENT = describe()
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -121,8 +122,7 @@ def use_cases() -> UseCases:
 
 @pytest.fixture
 def client(use_cases: UseCases) -> FlaskClient:
-    app: Flask = create_app(use_cases)
-    return app.test_client()
+    return create_app(use_cases).test_client()
 
 
 class TestDocument:
@@ -529,6 +529,17 @@ class TestService:
         responses = describe_service("X-Forwarded-User")["components"]["responses"].values()
 
         assert all("X-Request-ID" in response["headers"] for response in responses)
+
+    @pytest.mark.parametrize(
+        "request_id", ["7", "a" * 128, "azAZ09._:/+=@-", "", "a" * 129, *" ,;\\{}\"'<>&?#%\t~é"]
+    )
+    def test_a_request_id_that_is_kept_has_the_described_form(self, request_id: str) -> None:
+        header = describe_service()["components"]["headers"]["RequestId"]
+
+        response = logged_client().get("/products", headers={"X-Request-ID": request_id})
+
+        kept = response.headers["X-Request-ID"] == request_id
+        assert kept == bool(re.search(header["schema"]["pattern"], request_id))
 
     def test_the_header_is_the_one_of_the_settings(self) -> None:
         document = describe_service("X-Remote-User")

@@ -80,8 +80,6 @@ def _remove_abandoned_folders(parent: Path) -> None:
                     shutil.rmtree(folder)
 
 
-
-
 class Metrics:
     """The metrics of this process."""
 
