@@ -10,7 +10,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benefits_core import InvalidUserIdError, InvalidValueError
@@ -29,7 +29,6 @@ from benefits_core.values import (
 
 MAX_CENTS = 999_999_999_999
 
-unhurried = settings(deadline=None)  # a busy machine is no failure
 
 cents = st.integers(0, MAX_CENTS)
 # What the program around us may have made of the decimal module: too few digits, odd rounding, anything trapped.
@@ -101,7 +100,6 @@ def test_what_is_no_exact_amount_of_cents_within_bounds_is_not_money(value: obje
     assert (refusal.value.field, refusal.value.value) == ("price", value)
 
 
-@unhurried
 @given(cents, contexts)
 @example(MAX_CENTS, Context(prec=3))
 def test_money_is_exact_in_any_decimal_context(amount: int, context: Context) -> None:
@@ -112,7 +110,6 @@ def test_money_is_exact_in_any_decimal_context(amount: int, context: Context) ->
         assert to_cents(Decimal(written)) == amount
 
 
-@unhurried
 @given(st.lists(cents), contexts)
 @example([MAX_CENTS, MAX_CENTS, 1], Context(prec=3))
 def test_sums_and_differences_are_exact_in_any_decimal_context(amounts: list[int], context: Context) -> None:
@@ -227,7 +224,6 @@ def _normal_or_none(name: str) -> str | None:
         return None
 
 
-@unhurried
 @given(st.one_of(names, st.text()))
 def test_a_normal_user_id_is_its_own_normal_form(name: str) -> None:
     normal = _normal_or_none(name)
@@ -236,7 +232,6 @@ def test_a_normal_user_id_is_its_own_normal_form(name: str) -> None:
         assert 1 <= len(normal) <= MAX_ID_LENGTH
 
 
-@unhurried
 @given(st.one_of(names, st.text(min_size=60, max_size=70)), st.text(st.sampled_from(" \t\u2000\u3000")))
 def test_one_name_typed_in_two_ways_is_one_user(name: str, space: str) -> None:
     composed = unicodedata.normalize("NFC", name)
