@@ -15,7 +15,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from contract.running import A_LONG_TIME, Service, running
+from contract.running import Service, running
+from waiting import A_LONG_TIME
 
 FRONTEND = Path(__file__).parent / "frontend"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

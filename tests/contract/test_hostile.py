@@ -20,6 +20,7 @@ from benefits_core import InvalidUserIdError
 from benefits_core.values import normal_user_id
 from benefits_sqlite import SqliteStore, audit_database
 from contract.running import Service, running
+from waiting import A_LONG_TIME
 
 ORDER = b'{"order":{"items":["netflix"],"user_id":"victim"}}'
 JSON = "application/json"
@@ -180,7 +181,7 @@ def test_every_method_everywhere_is_answered_without_html(service: Service, meth
 
 def raw(service: Service, request: bytes) -> bytes:
     """Send bytes, and return the answer's first line."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(request)
         return connection.makefile("rb").readline()
 

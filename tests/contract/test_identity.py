@@ -12,7 +12,8 @@ import pytest
 
 from benefits_core import Store
 from benefits_sqlite import SqliteStore
-from contract.running import Service, running, wait_for
+from contract.running import Service, running
+from waiting import A_LONG_TIME, wait_for
 
 HEADER = "X-Forwarded-User"
 
@@ -42,7 +43,7 @@ class Reply:
 def send(service: Service, request_line: str, *lines: bytes, body: bytes = b"") -> Reply:
     """Send a request byte for byte; nothing is added but the host."""
     head = b"\r\n".join([f"{request_line} HTTP/1.1".encode(), b"Host: x", b"Connection: close", *lines])
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(head + b"\r\n\r\n" + body)
         reply = connection.makefile("rb").read()
     head, _, answer = reply.partition(b"\r\n\r\n")
@@ -193,7 +194,7 @@ def test_an_order_whose_client_leaves_before_its_end_is_not_placed(
     """All that came of it is an order, but its client had more to say."""
     order = order_of("leaver", "netflix")
     lines = [b"X-Forwarded-User: leaver", b"X-Request-ID: left", b"Content-Type: application/json", framing]
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(b"\r\n".join([b"POST /orders HTTP/1.1", b"Host: x", *lines, b"", b""]))
         connection.sendall(b"%x\r\n%s\r\n" % (len(order), order) if b"chunked" in framing else order)
     wait_for(lambda: '"request_id":"left"' in service.log.read_text().splitlines()[-1])

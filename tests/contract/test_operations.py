@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from contract.running import Service, running, wait_for
+from contract.running import Service, running
+from waiting import wait_for
 
 
 @pytest.fixture
