@@ -81,7 +81,8 @@ def browser() -> Iterator[Browser]:
     assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no Chromium"
     with sync_playwright() as playwright:
         flags = ["--disable-gpu", "--disable-quic"]  # beside those that Playwright sets
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags) as launched:
+        patience = A_LONG_TIME * 1000
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=patience) as launched:
             yield launched
 
 

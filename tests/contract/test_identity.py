@@ -193,11 +193,13 @@ def test_an_order_whose_client_leaves_before_its_end_is_not_placed(
 ) -> None:
     """All that came of it is an order, but its client had more to say."""
     order = order_of("leaver", "netflix")
-    lines = [b"X-Forwarded-User: leaver", b"X-Request-ID: left", b"Content-Type: application/json", framing]
+    request_id = f"left-{framing[:3].decode()}"
+    lines = [b"X-Forwarded-User: leaver", b"X-Request-ID: " + request_id.encode()]
+    lines += [b"Content-Type: application/json", framing]
     with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(b"\r\n".join([b"POST /orders HTTP/1.1", b"Host: x", *lines, b"", b""]))
         connection.sendall(b"%x\r\n%s\r\n" % (len(order), order) if b"chunked" in framing else order)
-    wait_for(lambda: '"request_id":"left"' in service.log.read_text().splitlines()[-1])
+    wait_for(lambda: f'"request_id":"{request_id}"' in service.log.read_text().splitlines()[-1])
 
     assert '"status":400,' in service.log.read_text().splitlines()[-1]
     assert store.users.get("leaver") is None
