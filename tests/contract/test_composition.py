@@ -14,13 +14,14 @@ from threading import Barrier
 
 import pytest
 
-from contract.running import A_LONG_TIME, Service, free_port
+from contract.running import Service, reserve_port
+from waiting import A_LONG_TIME
 
 
 @contextmanager
 def served(kind: str, folder: Path) -> Iterator[Service]:
     """Serve one of the compositions of ``served.py``."""
-    port, log = free_port(), folder / "log"
+    port, log = reserve_port(), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "contract.served", kind, str(port)],

@@ -34,7 +34,8 @@ def test_durations_are_a_histogram() -> None:
     client.get("/users/johndoe")
 
     text = client.get("/metrics").text
-    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} 1.0' in text
+    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} ' in text
+    assert 'seconds_bucket{le="+Inf",method="GET",route="/users/{user_id}"} 1.0' in text
     assert 'seconds_count{method="GET",route="/users/{user_id}"} 1.0' in text
 
 
