@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from benefits_core import MemoryStore, NonBlockingStore, Store
-from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
 
 _StoreT_co = TypeVar("_StoreT_co", bound=Store, covariant=True)
@@ -55,16 +54,7 @@ def _sqlite(folder: Path, *, patience: float = PATIENCE) -> Iterator[SqliteStore
         yield store
 
 
-@contextmanager
-def _thread_pool(_: Path, *, patience: float = PATIENCE) -> Iterator[ThreadPoolStore]:
-    with closing(ThreadPoolStore(MemoryStore(patience=patience))) as store:
-        yield store
-
-
 STORES: list[StoreKind] = [Kind("memory", _memory), Kind("sqlite", _sqlite, lasting=True)]
-NON_BLOCKING: list[NonBlockingKind] = [
-    Kind("sqlite", _sqlite, lasting=True),
-    Kind("memory-in-threads", _thread_pool),
-]
+NON_BLOCKING: list[NonBlockingKind] = [Kind("sqlite", _sqlite, lasting=True)]
 
 LASTING = [kind for kind in STORES if kind.lasting]
