@@ -25,7 +25,7 @@ from benefits_core import (
 )
 from benefits_http.app import DEVELOPMENT_ORIGINS
 from benefits_http.blueprint import benefits_blueprint
-from benefits_http.errors import ANSWERS, Answer
+from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_service.composition import build_app
 from benefits_service.runtime import server
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
@@ -85,7 +85,7 @@ class GiveProduct:
 def extended_composition() -> ASGIApplication:
     """Return a composition with one more use case, one more error and one more endpoint."""
     store = on_event_loop(open_memory_store())
-    ANSWERS[GiftRefusedError] = Answer(409, "gift_refused")
+    ERROR_SPECS[GiftRefusedError] = ErrorSpec(409, "gift_refused")
     give_product = GiveProduct(store)
     blueprint = benefits_blueprint(UseCases.over(store))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ def served(kind: str, folder: Path) -> Iterator[Service]:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         )
-    service = Service(process, port, folder, log, 1)
+    service = Service(process, port, folder, log, 1, time.monotonic())
     try:
         service.wait_until_it_answers()
         yield service

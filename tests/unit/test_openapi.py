@@ -33,7 +33,7 @@ from benefits_core import (
 )
 from benefits_core.values import MAX_ID_LENGTH, MAX_MONEY, MAX_NAME_LENGTH, normal_user_id
 from benefits_http import benefits_blueprint, create_app, errors, wire
-from benefits_http.errors import ANSWERS, Answer
+from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_http.openapi import Document, describe
 from benefits_service.middleware.identity import FORBIDDEN, UNAUTHENTICATED
 from benefits_service.middleware.metrics import Metrics
@@ -46,9 +46,9 @@ OPERATIONS = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
 }
 TABLE = [
-    *ANSWERS.values(),
-    *(value for value in vars(errors).values() if isinstance(value, Answer)),
-    *(Answer(status, code) for status, code in errors.HTTP_CODES.items()),
+    *ERROR_SPECS.values(),
+    *(value for value in vars(errors).values() if isinstance(value, ErrorSpec)),
+    *(ErrorSpec(status, code) for status, code in errors.HTTP_CODES.items()),
 ]
 
 REQUESTS = {"OrderRequest", "OrderDraft"}
@@ -176,7 +176,9 @@ class TestEndpoints:
 
 class TestErrors:
     @pytest.mark.parametrize("error", TABLE, ids=lambda error: error.code)
-    def test_every_error_of_the_table_is_described_with_its_status_and_headers(self, error: Answer) -> None:
+    def test_every_error_of_the_table_is_described_with_its_status_and_headers(
+        self, error: ErrorSpec
+    ) -> None:
         described = [
             response
             for response in DOCUMENT["components"]["responses"].values()
@@ -194,7 +196,7 @@ class TestErrors:
         assert described == {error.code for error in TABLE}
 
     @pytest.mark.parametrize("error", [UNAUTHENTICATED, FORBIDDEN], ids=lambda error: error.code)
-    def test_the_errors_of_an_identity_are_described_only_where_there_is_one(self, error: Answer) -> None:
+    def test_the_errors_of_an_identity_are_described_only_where_there_is_one(self, error: ErrorSpec) -> None:
         with_identity, without = describe_service("X-Forwarded-User"), describe_service()
 
         assert statuses_of(error.code, with_identity) == {str(error.status)}

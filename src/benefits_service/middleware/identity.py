@@ -16,13 +16,13 @@ from flask import Flask, Response, request
 from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.blueprint import error_response
-from benefits_http.errors import Answer
+from benefits_http.errors import ErrorSpec
 
 # Every 401 must have a challenge (RFC 9110). Browsers do not know this scheme, and so show no password dialog.
-UNAUTHENTICATED: Final = Answer(
+UNAUTHENTICATED: Final = ErrorSpec(
     401, "unauthenticated", {"WWW-Authenticate": 'Proxy-Identity realm="benefits"'}
 )
-FORBIDDEN: Final = Answer(403, "forbidden")
+FORBIDDEN: Final = ErrorSpec(403, "forbidden")
 
 # The endpoints that need no user. Every other endpoint needs one, also a new one.
 PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs", "docs_file"})

@@ -16,7 +16,7 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from benefits_http.blueprint import REQUEST_ID, error_response
-from benefits_http.errors import UNFORESEEN
+from benefits_http.errors import INTERNAL_ERROR
 from benefits_service import logs
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.runtime.asgi import whole_body
@@ -64,7 +64,7 @@ def with_request_log(app: WSGIApplication, metrics: Metrics, *, log_paths: bool)
             body = whole_body(app(environ, keep_start))  # type: ignore[arg-type] # no application here calls write()
         except Exception:  # noqa: BLE001 - the client receives no details of any error
             _log.exception("the application failed")
-            response = error_response(UNFORESEEN)
+            response = error_response(INTERNAL_ERROR)
             response.headers.add("X-Content-Type-Options", "nosniff")
             parts, status, headers = response.get_wsgi_response(environ)
             body = b"".join(parts)
