@@ -15,9 +15,6 @@ CATALOGUE = (NETFLIX, SPOTIFY, GYM, FREE)
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
-A_LONG_TIME = 30
-"""How long a test waits for what must happen, in seconds, before it fails instead of hanging."""
-
 
 def stocked(store: Store) -> Store:
     """Return the store with the catalogue in it."""

@@ -31,8 +31,9 @@ from benefits_core import (
     UnitOfWork,
     User,
 )
-from contract.builders import A_LONG_TIME, CATALOGUE, NETFLIX, add_user, buy, order, stocked
+from contract.builders import CATALOGUE, NETFLIX, add_user, buy, order, stocked
 from contract.stores import LASTING, StoreKind
+from waiting import A_LONG_TIME
 
 Result = TypeVar("Result")
 

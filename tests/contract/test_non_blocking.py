@@ -20,8 +20,9 @@ from benefits_core import (
     UnitOfWork,
     User,
 )
-from contract.builders import A_LONG_TIME, CATALOGUE, NETFLIX, add_user, buy, drawn_up, order, stocked
+from contract.builders import CATALOGUE, NETFLIX, add_user, buy, drawn_up, order, stocked
 from contract.stores import NON_BLOCKING, NonBlockingKind
+from waiting import A_LONG_TIME
 
 
 class DeliberateError(Exception):

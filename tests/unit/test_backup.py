@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benefits_core import OfferProducts, Product, StorageUnavailableError, User
+from benefits_core import OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 from contract.builders import CATALOGUE, add_user, order, stocked
 from unit.command import Command
@@ -120,9 +120,12 @@ class TestCopy:
         copy = tmp_path / "copy.db"
         with SqliteStore(path) as store:
             add_user(store, "kept")
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("not yet"))
+
+            def back_up_before_it_is_kept(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("not yet"))
                 back_up_database(str(path), copy)
+
+            store.change(back_up_before_it_is_kept)
 
         assert audit_database(str(copy)).findings == ()
         with SqliteStore(copy) as copied:
