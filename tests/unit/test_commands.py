@@ -29,7 +29,7 @@ def test_every_command_has_help(benefits: Command, command: list[str]) -> None:
 
 
 def test_version_is_the_one_of_the_package(benefits: Command) -> None:
-    assert benefits("--version")[:2] == (0, "benefits, version 0.1.0\n")
+    assert benefits("--version")[:2] == (0, "benefits, version 0.2.0\n")
 
 
 def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
