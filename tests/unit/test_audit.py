@@ -298,7 +298,11 @@ def test_an_empty_file_has_none_of_the_tables(benefits: Command, path: Path) -> 
 def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
     benefits: Command, tmp_path: Path
 ) -> None:
-    assert benefits("check", "--database", "no.db") == (2, "", "benefits: no.db: there is no such file\n")
+    assert benefits("check", "--database", "no.db") == (
+        2,
+        "",
+        "benefits: no.db: there is no such file; name another with --database, or create it with benefits seed\n",
+    )
     assert list(tmp_path.iterdir()) == []
 
 

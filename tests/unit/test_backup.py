@@ -333,7 +333,7 @@ class TestCommand:
         assert benefits("backup", "copy.db", "--database", "no.db") == (
             2,
             "",
-            "benefits: no.db: there is no such file\n",
+            "benefits: no.db: there is no such file; name another with --database, or create it with benefits seed\n",
         )
         assert names(path.parent) == {"benefits.db"}
 

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import click
 
-from benefits_service.commands.common import Failure, database_option, require_database
+from benefits_service.commands.common import Failure, database_option, examples, require_database
 from benefits_service.composition import back_up_database
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "benefits backup copy.db",
+        "benefits backup --overwrite copy.db --database /var/lib/benefits/benefits.db",
+    )
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @database_option

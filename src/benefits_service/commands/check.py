@@ -6,11 +6,16 @@ import sys
 
 import click
 
-from benefits_service.commands.common import database_option, require_database
+from benefits_service.commands.common import database_option, examples, require_database
 from benefits_service.composition import audit_database
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "benefits check",
+        "benefits check --database copy.db",
+    )
+)
 @database_option
 def check(*, database: str) -> None:
     """Verify the database: its file, and that its books balance. It may be in use.

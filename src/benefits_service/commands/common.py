@@ -1,4 +1,4 @@
-"""What several commands share: the error that ends a command, options that are settings, and ``--database``."""
+"""What several commands share: errors, examples in the help, options that are settings, and ``--database``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,28 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+def message_of(error: click.ClickException) -> str:
+    """Return an error in one line that says what to do next."""
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message} See '{error.ctx.command_path} --help'."
+    return message
+
+
+def examples(*commands: str) -> str:
+    """Return examples for the end of a command's help, one on each line."""
+    return "\n".join(
+        ["\b", "Examples:", *(f"  {command}" for command in commands)]
+    )  # \b: click wraps no line of it
+
+
 def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - as click.option declares them
     """Return an option that an environment variable may set: ``BENEFITS_PORT`` for ``--port``."""
     variable = "BENEFITS_" + names[0].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-database_option = setting(
-    "--database", default=DATABASE, metavar="FILE", help="The SQLite file; created if needed."
-)
+database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
 
 def require_database(database: str) -> None:
@@ -36,4 +49,6 @@ def require_database(database: str) -> None:
     :raises Failure: there is no such file.
     """
     if not Path(database).exists():
-        raise Failure(f"{database}: there is no such file")
+        raise Failure(
+            f"{database}: there is no such file; name another with --database, or create it with benefits seed"
+        )

@@ -14,7 +14,7 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option, setting
+from benefits_service.commands.common import Failure, database_option, examples, setting
 from benefits_service.composition import build_app, store_opener
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.metrics import shared_by_workers
@@ -54,7 +54,17 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     return folder
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "benefits serve",
+        "benefits serve --port 4001 --workers 2 --database other.db",
+        "benefits serve --opening-balance 750.50",
+        "benefits serve --cors-origin https://benefits.example.com",
+        "benefits serve --frontend build",
+        "benefits serve --identity-header X-Forwarded-User",
+        "BENEFITS_PORT=4001 BENEFITS_DATABASE=other.db benefits serve",
+    )
+)
 @setting("--host", default=HOST, help="The address to listen at.")
 @setting("--port", type=click.IntRange(1, 65535), default=PORT, help="The port to listen at.")
 @setting(
@@ -107,11 +117,13 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     log_paths: bool,
     database: str,
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C."""
+    """Serve the API until SIGTERM or Ctrl-C. The database is created if it does not exist."""
     try:
         address = server.resolve(host, port)
     except OSError as error:
-        raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
+        raise Failure(
+            f"can't listen at {host} port {port}: {error.strerror}; see --host and --port"
+        ) from error
     # This opens the store once: a file that can't be used is reported here, and not by every worker.
     open_store = store_opener(database)
     shown = f"[{address}]" if ":" in address else address
