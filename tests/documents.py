@@ -69,13 +69,20 @@ class Page:
             seen[slug] += 1
         return anchors
 
+    def tables(self, heading: str) -> list[list[list[str]]]:
+        """Return the tables below a heading: the cells of their rows, without the row of titles."""
+        [below] = re.findall(
+            rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", self.prose, re.DOTALL | re.MULTILINE
+        )
+        return [
+            [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in table.splitlines()[2:]]
+            for table in re.findall(r"(?:^\|.*\|$\n?)+", below, re.MULTILINE)
+        ]
+
     def table(self, heading: str) -> list[list[str]]:
-        """Return the rows of the first table after a heading, without those of its head."""
-        after = re.split(rf"^#+ {re.escape(heading)}$", self.prose, flags=re.MULTILINE)[1]
-        rows = re.search(r"(?:^\|.*\|\n)+", after, re.MULTILINE)
-        assert rows is not None, f"{self.name} has no table after {heading!r}"
-        cells = [line.strip("| ").split(" | ") for line in rows[0].splitlines()]
-        return [[cell.strip() for cell in row] for row in cells[2:]]
+        """Return the one table below a heading."""
+        [table] = self.tables(heading)
+        return table
 
     def code(self) -> list[str]:
         """Return the code in the prose: what stands between backticks."""
