@@ -17,6 +17,7 @@ import pytest
 from contract.running import SEED, Service, running, seed, start
 from documents import PAGES, ROOT, Page, page
 from unit.command import validate
+from waiting import wait_for
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ class Shell:
         if words[:2] == ["benefits", "serve"]:
             validate(line)
         elif words[0] == "make":
-            assert f"\n{words[1]}: " in MAKEFILE
+            assert f"\n{words[1].replace('.venv', '$(VENV)')}: " in MAKEFILE
         elif words[0].endswith("pip"):
             extra = re.fullmatch(r"\S*pip install '\.\[(\w+)\]'", line)
             assert extra is not None
@@ -180,3 +181,12 @@ def test_the_page_for_operators_lists_every_metric(service: Service) -> None:
     documented = {metric.strip("`") for metric, *_ in page("docs/running.md").table("Metrics")}
 
     assert documented == set(exposed)
+
+
+def test_the_page_for_operators_shows_a_log_line_as_it_is(service: Service) -> None:
+    service.request("GET", "/products")
+    [shown] = [block.text for block in page("docs/running.md").blocks("json") if "duration_ms" in block.text]
+    wait_for(lambda: '"message":"request"' in service.log.read_text())
+    logged = service.log.read_text().splitlines()[-1]
+
+    assert list(json.loads(shown)) == list(json.loads(logged))
