@@ -144,7 +144,7 @@ def test_a_second_service_at_the_same_port_is_refused_in_one_line(service: Servi
 
     assert second.returncode == 2
     assert second.stderr == (
-        f"benefits: can't listen at 127.0.0.1 port {service.port}: Address already in use\n"
+        f"benefits: can't listen at 127.0.0.1 port {service.port}: Address already in use; see --host and --port\n"
     )
 
 
