@@ -27,7 +27,7 @@ seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db agai
 	@$(bin)/benefits seed seed.json --database "$(DATABASE)"
 
 test: $(VENV)/dev-installed ## install what is missing and run the tests, with their coverage
-	@$(bin)/python -m pytest -m "not slow" --cov --cov-report=term
+	@$(bin)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --cov --cov-report=term
 
 faults: $(VENV)/dev-installed ## kill the service again and again in a storm of orders, and look for each
 	@$(bin)/python -m pytest -m slow
@@ -41,10 +41,10 @@ wheel: $(VENV)/dev-installed ## build the wheel, install it without the source t
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; } && \
 	    packages $(VENV) > "$$(packages $(wheel)/venv)/dependencies.pth"
 	@cd $(wheel) && venv/bin/python -c 'import benefits_core, sys; assert benefits_core.__file__.startswith(sys.prefix)'
-	@$(wheel)/venv/bin/python -m pytest -m "not slow" tests/contract
+	@$(wheel)/venv/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile tests/contract
 
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
-	@$(bin)/ptw --now . tests/unit
+	@$(bin)/ptw --now --runner $(bin)/pytest --patterns '**/*.py' . tests/unit
 
 lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexagon
 	@$(bin)/ruff check
