@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    error.add_note("The SQLite store runs on Linux and macOS; on Windows, use WSL or a container.")
+    raise
 
 PATIENCE: Final = 5.0
 """How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
