@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
+from benefits_sqlite.connection import connect
 from benefits_sqlite.group_commit import GroupCommit
 from benefits_sqlite.inspection import inspect
 from benefits_sqlite.readers import (
@@ -79,20 +80,7 @@ class SqliteStore:
         self._changes = GroupCommit(self._transaction, patience)
 
     def _connect(self, *, create: bool = False) -> Database:
-        # Never recreate a missing file: SQLite would replay the old write-ahead log into it.
-        name = f"{Path(self._file).as_uri()}?mode={'rwc' if create else 'rw'}"
-        # isolation_level=None: transactions begin and end where this package says so, nowhere else.
-        connection = sqlite3.connect(
-            name, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False
-        )
-        try:
-            db = Database(connection, execute_plugins=False)
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute("PRAGMA synchronous = FULL")  # a commit returns once it has reached the disk
-        except BaseException:
-            connection.close()
-            raise
-        return db
+        return connect(self._file, timeout=self._patience, create=create)
 
     def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
         # Tried again as a whole: while another process does the same, some of these statements say at once that the file
