@@ -17,6 +17,7 @@ from benefits_core.model import Product
 from benefits_core.values import normal_user_id
 from benefits_sqlite.inspection import inspect, open_for_reading
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.second_name import find_second_name
 
 # What is wrong, by a query that finds it and a sentence about each row that it returns. Lines are grouped before they are
 # joined: they lie with those of their user, and to look for those of each order would be to look through all, each time.
@@ -91,10 +92,12 @@ class Audit:
     """What an audit has found.
 
     :param findings: what is wrong, a sentence each; none if all is well.
+    :param remarks: what is worth knowing and not wrong, a sentence each.
     :param users: how many users there are, and likewise orders and products.
     """
 
     findings: tuple[str, ...]
+    remarks: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     users: int = 0
     orders: int = 0
     products: int = 0
@@ -106,9 +109,14 @@ def audit_database(path: str) -> Audit:
         inspect(path, to_write=False)
         with closing(open_for_reading(path)) as connection:
             connection.execute("BEGIN")  # one moment for all questions
-            return _audit(Database(connection, execute_plugins=False))
+            audit = _audit(Database(connection, execute_plugins=False))
     except (StorageUnavailableError, sqlite3.DatabaseError) as error:
         return Audit((str(error),))
+    second = find_second_name(path)
+    if second is None:
+        return audit
+    remark = f"{second.fact}; what only a log beside its other name holds was not verified"
+    return attrs.evolve(audit, remarks=(*audit.remarks, remark))
 
 
 def _audit(db: Database) -> Audit:

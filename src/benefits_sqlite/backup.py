@@ -11,10 +11,11 @@ from tempfile import mkstemp
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect, open_for_reading
+from benefits_sqlite.second_name import find_second_name
 
 
-def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> None:
-    """Copy a database as it stands at one moment. The copy is there whole, or not at all.
+def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Copy a database as it stands at one moment, and return remarks. The copy is there whole, or not at all.
 
     :param path: the database.
     :param target: the file to write; until it is whole, it lies beside that under another name.
@@ -38,6 +39,10 @@ def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> Non
         _publish(unfinished, target, overwrite=overwrite)
     finally:
         Path(unfinished).unlink(missing_ok=True)
+    second = find_second_name(path)
+    if second is None:
+        return ()
+    return (f"{path}: {second.fact}; the copy lacks what only a log beside its other name holds",)
 
 
 def _copy(path: str, unfinished: str) -> None:

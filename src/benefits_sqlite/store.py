@@ -31,6 +31,7 @@ from benefits_sqlite.readers import (
 )
 from benefits_sqlite.repositories import core_error
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.second_name import find_second_name
 from benefits_sqlite.transaction import Transaction
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 
@@ -61,7 +62,10 @@ class SqliteStore:
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
-        if file is not None:
+        if file is None:
+            # Only at the start: a hard link that a backup program makes for a while must not keep workers from starting.
+            _refuse_second_name(self.path)
+        else:
             self.identity = file
             self._verify()
         inspect(self.path, patience=patience)
@@ -197,3 +201,9 @@ class SqliteStore:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+
+def _refuse_second_name(path: str) -> None:
+    second = find_second_name(path)
+    if second is not None:
+        raise StorageUnavailableError(f"{path}: {second.fact}; {second.remedy}")

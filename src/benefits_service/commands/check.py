@@ -21,6 +21,8 @@ def check(*, database: str) -> None:
     report = audit_database(database)
     for finding in report.findings:
         click.echo(finding)
+    for remark in report.remarks:
+        click.echo(f"{database}: {remark}")
     if report.findings:
         sys.exit(1)
     click.echo(
