@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benefits_core import User
+from benefits_core import UnitOfWork, User
 from benefits_sqlite import Audit, SqliteStore, audit_database
 from contract.builders import order, stocked
 from unit.command import Command
@@ -275,11 +275,13 @@ def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_works_beside_an_open_unit_of_work_and_sees_nothing_of_that(benefits: Command, path: Path) -> None:
+def test_it_works_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
     with SqliteStore(path) as store:
         order(store, "al", "flu-shot")
-        with store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("new"))
 
+        def add(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("new"))
             assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
+
+        store.change(add)
         assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")

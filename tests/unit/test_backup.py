@@ -14,9 +14,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benefits_core import OfferProducts, Product, StorageUnavailableError, User
+from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
-from contract.builders import CATALOGUE, add_user, order, stocked
+from contract.builders import CATALOGUE, order, stocked
 from unit.command import Command
 
 A_LONG_TIME = 30
@@ -120,10 +120,13 @@ class TestCopy:
     ) -> None:
         copy = tmp_path / "copy.db"
         with SqliteStore(path) as store:
-            add_user(store, "kept")
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("not yet"))
+            GetUser(store)("kept")
+
+            def add(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("not yet"))
                 back_up_database(str(path), copy)
+
+            store.change(add)
 
         assert audit_database(str(copy)).findings == ()
         with SqliteStore(copy) as copied:
@@ -257,7 +260,7 @@ class TestKilled:
             return Target(copy, None)
         back_up_database(str(path), copy)
         with SqliteStore(path) as store:
-            add_user(store, "later")
+            GetUser(store)("later")
         return Target(copy, content(copy))
 
     def test_at_any_step_it_leaves_the_file_as_it_was_or_whole(self, path: Path, target: Target) -> None:
