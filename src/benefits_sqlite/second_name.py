@@ -7,6 +7,7 @@ what one of them keeps is lost when the other writes.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import attrs
@@ -28,12 +29,14 @@ def find_second_name(path: str) -> SecondName | None:
     """Return what shows that a file has a second name, or None. Symbolic links are followed, and are no second name."""
     file = os.path.realpath(path)
     try:
-        links = Path(file).stat().st_nlink
-    except OSError:  # it is missing, which is no second name either
+        status = Path(file).stat()
+    except OSError:  # it is missing, for example
         return None
-    if links > 1:
+    if not stat.S_ISREG(status.st_mode):  # the inspection refuses it
+        return None
+    if status.st_nlink > 1:
         return SecondName(
-            f"it has {links} names (hard links), and SQLite keeps a log beside each",
+            f"it has {status.st_nlink} names (hard links), and SQLite keeps a log beside each",
             "remove the other names, or copy the file",
         )
     if _mount(file) != _mount(str(Path(file).parent)):
