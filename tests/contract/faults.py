@@ -46,11 +46,16 @@ def with_mounts(mounts: str, *command: str | Path) -> subprocess.CompletedProces
     return _run(["unshare", "--mount", "sh", "-c", script, "sh", *command])
 
 
-def with_failing(injections: Sequence[str], *command: str | Path) -> subprocess.CompletedProcess[str]:
+def with_failing(
+    injections: Sequence[str], *command: str | Path, only: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in which system calls fail.
 
     :param injections: what strace injects, such as ``link,linkat:error=EPERM``.
+    :param only: if given, only the calls that concern this path fail.
     """
     _require(shutil.which("strace"), "this test needs strace")
     options = [option for injection in injections for option in ("-e", f"inject={injection}")]
+    if only is not None:
+        options += ["--trace-path", str(only)]
     return _run(["strace", "--follow-forks", "--output", "/dev/null", *options, *command])

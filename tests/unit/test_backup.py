@@ -213,7 +213,7 @@ class TestFailure:
 
     def test_a_folder_in_place_of_the_file(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
         (tmp_path / "copy.db").mkdir()
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(StorageUnavailableError, match="it is a directory; name a file in it"):
             back_up_database(str(path), tmp_path / "copy.db", overwrite=True)
 
         assert names(tmp_path) == beside | {"copy.db"}
