@@ -9,11 +9,11 @@ import attrs
 
 from benefits_core import Store, UseCases
 from benefits_http.app import create_app
-from benefits_http.openapi import describe
 from benefits_service.middleware.frontend import with_frontend
-from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
-from benefits_service.middleware.metrics import Metrics, describe_metrics
-from benefits_service.middleware.request_log import describe_request_ids, with_request_log
+from benefits_service.middleware.identity import authenticate, restrict_to_self
+from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.request_log import with_request_log
+from benefits_service.openapi import describe_service
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
 from benefits_service.settings import Settings
@@ -48,12 +48,9 @@ def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplic
     metrics = Metrics()
     use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
     use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
-    document = describe()
-    describe_metrics(document)
-    describe_request_ids(document)
     if settings.identity_header is not None:
         use_cases = restrict_to_self(use_cases)
-        describe_identity(document, settings.identity_header)
+    document = describe_service(settings.identity_header)
     api = create_app(use_cases, cors_origins=settings.cors_origins, document=document)
     if settings.identity_header is not None:
         authenticate(api, settings.identity_header)

@@ -55,7 +55,7 @@ def _mount(path: str) -> str | None:
     except (AttributeError, OSError):
         return None
     try:
-        facts = Path(f"/proc/self/fdinfo/{handle}").read_text(encoding="ascii").splitlines()
+        facts = Path(f"/proc/self/fdinfo/{handle}").read_text(encoding="utf-8").splitlines()
     except OSError:  # no /proc here
         return None
     finally:

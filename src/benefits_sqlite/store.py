@@ -58,7 +58,6 @@ class SqliteStore:
         self._file = os.path.realpath(path)
         self._patience = patience
         self._idle_readers: deque[Database] = deque()
-        self._closed = False
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
@@ -130,7 +129,7 @@ class SqliteStore:
         )
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        self._require_open()
+        self._changes.require_open()
         try:
             db = self._idle_reader()
             try:
@@ -142,6 +141,8 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
         self._idle_readers.append(db)
+        if self._changes.closed:  # just now, by another thread
+            self._close_readers()
         return rows
 
     def _idle_reader(self) -> Database:
@@ -153,12 +154,10 @@ class SqliteStore:
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`. Changes that wait together are kept by one commit."""
-        self._require_open()
         return self._changes.change(do)
 
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """See :class:`~benefits_core.ports.NonBlockingStore`."""
-        self._require_open()
         return self._changes.submit(do)
 
     def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
@@ -173,10 +172,6 @@ class SqliteStore:
         finally:
             del future  # its error refers to this frame
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"the store over {self.path} is closed")
-
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
         self._read("SELECT 1 FROM users LIMIT 1")
@@ -184,13 +179,13 @@ class SqliteStore:
     def close(self) -> None:
         """Run the changes that wait, and close the file. Using the store later raises RuntimeError.
 
-        Closing it again does nothing. No other thread may be in a change then.
+        Closing it again does nothing.
         """
-        if self._closed:
-            return
-        self._closed = True
-        self._changes.close()
-        self._transaction.close()
+        if not self._changes.closed:
+            self._changes.close()
+            self._close_readers()
+
+    def _close_readers(self) -> None:
         while self._idle_readers:
             self._idle_readers.pop().close()
 

@@ -66,24 +66,19 @@ class ProcessLock:
             self._lock = _open(f"{path}-lock", path)
             opened.callback(os.close, self._lock)
             self._next = _open(f"{path}-next", path)
-            self._held = False
             opened.pop_all()
 
     def acquire(self, deadline: float) -> bool:
-        """Wait for it, unless it is held already; return whether it came before the deadline."""
-        if self._held:  # else it would wait for the next one, which waits for it
-            return True
+        """Wait for it; return whether it came before the deadline. Its holder has to release it first."""
         if not wait_for(lambda: _try(self._next), deadline):
             return False
         try:
-            self._held = wait_for(lambda: _try(self._lock), deadline)
+            return wait_for(lambda: _try(self._lock), deadline)
         finally:
             fcntl.flock(self._next, fcntl.LOCK_UN)
-        return self._held
 
     def release(self) -> None:
         """Release it. Calling it again does nothing, even if Ctrl-C has cut an acquisition short."""
-        self._held = False
         fcntl.flock(self._next, fcntl.LOCK_UN)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 

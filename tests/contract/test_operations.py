@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from contract.running import Service, running, wait_for
+from contract.running import Service, running
+from waiting import A_LONG_TIME, wait_for
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_metrics_are_those_of_all_workers_whichever_is_asked(service: Service) -
 
     # A request is told of right after its answer, and another worker may be asked in between.
     counted = 'benefits_http_request_duration_seconds_count{method="POST",route="/orders"}'
-    wait_for(lambda: metrics(service)[counted] == 90)
+    wait_for(lambda: metrics(service).get(counted) == 90)
     for _ in range(10):
         found = metrics(service)
         assert found["benefits_orders_placed_total"] == 60
@@ -103,6 +105,8 @@ def test_what_is_left_when_all_are_killed_is_removed_at_a_later_start(tmp_path: 
     with running(tmp_path / "benefits.db") as service:
         left = metrics_folder(service)
         service.kill()
+    just_now = time.time() + A_LONG_TIME  # which it still is when the next service has started
+    os.utime(left, (just_now, just_now))
     with running(tmp_path / "benefits.db") as service:
         assert left.is_dir()  # it could be of a service that starts just now
         living = metrics_folder(service)

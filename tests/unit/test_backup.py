@@ -18,8 +18,7 @@ from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableErr
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 from contract.builders import CATALOGUE, order, stocked
 from unit.command import Command
-
-A_LONG_TIME = 30
+from waiting import A_LONG_TIME
 
 # Makes a backup, and is killed when it asks the system for the given number of things about the unfinished file.
 KILLED_AT_A_STEP = """

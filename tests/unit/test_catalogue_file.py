@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benefits_core import Product
@@ -120,7 +120,6 @@ def test_a_file_of_nothing_but_a_byte_order_mark_is_not_a_catalogue() -> None:
         read_catalogue(codecs.BOM_UTF8)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, 999_999_999_999))
 def test_the_api_sends_each_price_in_its_shortest_form_and_a_file_of_it_is_read_exactly(cents: int) -> None:
     product = Product("a", "A", from_cents(cents))

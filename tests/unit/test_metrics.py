@@ -7,7 +7,7 @@ from flask import Flask
 from prometheus_client import Histogram
 
 from benefits_core import OrderRefusedError
-from benefits_http.errors import ANSWERS, Answer
+from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_service.middleware.metrics import Metrics
 from unit.loop_client import logged_client
 
@@ -34,7 +34,8 @@ def test_durations_are_a_histogram() -> None:
     client.get("/users/johndoe")
 
     text = client.get("/metrics").text
-    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} 1.0' in text
+    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} ' in text
+    assert 'seconds_bucket{le="+Inf",method="GET",route="/users/{user_id}"} 1.0' in text
     assert 'seconds_count{method="GET",route="/users/{user_id}"} 1.0' in text
 
 
@@ -81,7 +82,7 @@ def test_a_refusal_that_is_added_to_the_error_table_is_counted(monkeypatch: pyte
     def refuse() -> None:
         raise PriceChangedError
 
-    monkeypatch.setitem(ANSWERS, PriceChangedError, Answer(409, "price_changed"))
+    monkeypatch.setitem(ERROR_SPECS, PriceChangedError, ErrorSpec(409, "price_changed"))
     metrics, app = Metrics(), Flask(__name__)
     metrics.expose_on(app)
     client = app.test_client()

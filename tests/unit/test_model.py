@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benefits_core import (
@@ -241,7 +241,6 @@ stories = st.tuples(
     st.integers(0, 600_00),
     st.lists(st.lists(st.sampled_from("abcd?"), max_size=4), max_size=8),
 )
-unhurried = settings(deadline=None)  # a busy machine is no failure
 Story = tuple[dict[str, int], int, list[list[str]]]
 
 
@@ -249,7 +248,6 @@ def _product(product_id: str, cents: int) -> Product:
     return Product(product_id, product_id.upper(), from_cents(cents))
 
 
-@unhurried
 @given(stories)
 def test_whatever_people_order_no_money_is_lost_and_nothing_owned_twice(story: Story) -> None:
     prices, opening_cents, orders = story
@@ -279,7 +277,6 @@ def _expected_refusal(
     return InsufficientBalanceError if sum(prices[item] for item in wanted) > cents_left else None
 
 
-@unhurried
 @given(stories)
 def test_an_order_is_refused_for_the_first_reason_that_applies_and_then_changes_nothing(story: Story) -> None:
     prices, opening_cents, orders = story

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benefits_sqlite import SqliteStore
-from contract.builders import order, stocked
+from contract.builders import stocked
 from contract.running import SEED, benefits
 
 SERVICE = 12_345

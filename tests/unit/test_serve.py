@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benefits_service.runtime import server
-from contract.running import free_port
+from contract.running import reserve_port
 from unit.command import Command
 
 
@@ -73,7 +73,7 @@ def test_serve_warns_on_standard_output_that_clients_are_not_identified(
     """Standard error holds log lines only, in JSON."""
     monkeypatch.setattr(server, "serve", lambda *_, **__: None)
 
-    status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", free_port())  # noqa: S104 - the warning is about it
+    status, out, err = benefits("serve", "--host", "0.0.0.0", "--port", reserve_port())  # noqa: S104 - the warning is about it
 
     assert (status, err) == (0, "")
     assert out.endswith(

@@ -17,15 +17,14 @@ from typing import BinaryIO
 import pytest
 
 from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
-
-A_LONG_TIME = 30
+from waiting import A_LONG_TIME
 
 # Takes the lock, says so, and keeps it until its input ends.
 HOLDER = """
 import sys, time
 from benefits_sqlite.waiting import ProcessLock
 lock = ProcessLock(sys.argv[1])
-print(lock.acquire(time.monotonic() + 30), flush=True)
+print(lock.acquire(time.monotonic() + 300), flush=True)
 sys.stdin.read()
 """
 
@@ -119,9 +118,9 @@ class TestProcessLock:
         ):
             for _ in range(20):
                 assert one.acquire(now())
-                waiting = pool.submit(other.acquire, now() + 30)
+                waiting = pool.submit(other.acquire, much_later())
                 with Path(f"{path}-next").open("rb") as watched:
-                    assert wait_for(lambda file=watched: not is_free(file), now() + 30)  # type: ignore[misc]
+                    assert wait_for(lambda file=watched: not is_free(file), much_later())  # type: ignore[misc]
                 one.release()
                 assert not one.acquire(now())
                 assert waiting.result()
@@ -134,9 +133,9 @@ class TestProcessLock:
             ThreadPoolExecutor() as pool,
         ):
             assert one.acquire(now())
-            waiting = pool.submit(other.acquire, now() + 30)
+            waiting = pool.submit(other.acquire, much_later())
             with Path(f"{path}-next").open("rb") as watched:
-                assert wait_for(lambda: not is_free(watched), now() + 30)
+                assert wait_for(lambda: not is_free(watched), much_later())
             assert one.acquire(now())
             one.release()
             assert waiting.result()

@@ -10,7 +10,7 @@ from types import FrameType
 
 from benefits_sqlite import turns
 
-A_LONG_TIME = 30
+A_LONG_TIME = 300
 
 # The lines at which a thread waits.
 FOR_ITS_TURN = "turn.signal.acquire(timeout=patience)"

@@ -16,17 +16,16 @@ from flask import Flask, Response, request
 from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.blueprint import error_response
-from benefits_http.errors import Answer
-from benefits_http.openapi import DescribedError, Document, add_errors, operations
+from benefits_http.errors import ErrorSpec
 
 # Every 401 must have a challenge (RFC 9110). Browsers do not know this scheme, and so show no password dialog.
-UNAUTHENTICATED: Final = Answer(
+UNAUTHENTICATED: Final = ErrorSpec(
     401, "unauthenticated", {"WWW-Authenticate": 'Proxy-Identity realm="benefits"'}
 )
-FORBIDDEN: Final = Answer(403, "forbidden")
+FORBIDDEN: Final = ErrorSpec(403, "forbidden")
 
 # The endpoints that need no user. Every other endpoint needs one, also a new one.
-PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
+PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs", "docs_file"})
 
 # Headers that clients, proxies or this service use for something else.
 _RESERVED_HEADERS: Final = frozenset(
@@ -114,25 +113,6 @@ def _restricted(
         return use_case(user_id, *arguments, **options)
 
     return restricted
-
-
-def describe_identity(document: Document, header: str) -> None:
-    """Add to an OpenAPI document what :func:`authenticate` adds to the behaviour."""
-    document["components"]["securitySchemes"] = {
-        "proxy": {
-            "type": "apiKey",
-            "in": "header",
-            "name": header,
-            "description": "Set by the proxy, never by a client: the user name, in UTF-8.",
-        }
-    }
-    protected = ["getUser", "placeOrder"]
-    for operation_id in protected:
-        operations(document)[operation_id]["security"] = [{"proxy": []}]
-    nobody = DescribedError(UNAUTHENTICATED, "The proxy has named nobody.")
-    somebody_else = DescribedError(FORBIDDEN, "Everybody can look up and order for themselves only.")
-    add_errors(document, [nobody], to=protected)
-    add_errors(document, [somebody_else], to=protected)
 
 
 def authenticate(app: Flask, header: str) -> None:

@@ -20,8 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from benefits_core import OrderRefusedError
-from benefits_http.errors import ANSWERS, answer_to
-from benefits_http.openapi import Document
+from benefits_http.errors import ERROR_SPECS, error_spec
 from benefits_service.logs import RequestLine
 
 _log = logging.getLogger(__name__)
@@ -81,29 +80,6 @@ def _remove_abandoned_folders(parent: Path) -> None:
                     shutil.rmtree(folder)
 
 
-def describe_metrics(document: Document) -> None:
-    """Add to an OpenAPI document what :meth:`Metrics.expose_on` adds to the endpoints."""
-    document["paths"]["/metrics"] = {
-        "get": {
-            "operationId": "getMetrics",
-            "tags": ["service"],
-            "summary": "Get the metrics",
-            "description": "Of all worker processes, for Prometheus. They are at the root only.",
-            "servers": [{"url": "/"}],
-            "responses": {
-                "200": {"$ref": "#/components/responses/metrics"},
-                "500": {"$ref": "#/components/responses/internal_error"},
-            },
-        }
-    }
-    text = {"schema": {"type": "string"}}
-    document["components"]["responses"]["metrics"] = {
-        "description": "In the format that `Accept` asks for.",
-        "headers": {},
-        "content": {"text/plain": text, "application/openmetrics-text": text},
-    }
-
-
 class Metrics:
     """The metrics of this process."""
 
@@ -127,9 +103,9 @@ class Metrics:
             "benefits_orders_refused", "Orders refused, by reason.", ["reason"], registry=self._registry
         )
         # Every refusal starts at 0: Prometheus computes no rate without an earlier value.
-        for kind, answer in ANSWERS.items():
+        for kind, spec in ERROR_SPECS.items():
             if issubclass(kind, OrderRefusedError):
-                refused.labels(answer.code)
+                refused.labels(spec.code)
         self._placed, self._refused = placed, refused
 
         # Finding a counter by its labels takes longer than incrementing it.
@@ -156,7 +132,7 @@ class Metrics:
             try:
                 order = place_order(*arguments, **options)
             except OrderRefusedError as refusal:
-                self._refused.labels(answer_to(refusal).code).inc()
+                self._refused.labels(error_spec(refusal).code).inc()
                 raise
             self._placed.inc()
             return order
