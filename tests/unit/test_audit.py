@@ -306,14 +306,13 @@ def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_runs_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
+def test_it_works_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
     with SqliteStore(path) as store:
         order(store, "al", "flu-shot")
 
-        def check_before_it_is_kept(work: UnitOfWork) -> None:
+        def add(work: UnitOfWork) -> None:
             work.users.get_or_add(User.new("new"))
-
             assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
 
-        store.change(check_before_it_is_kept)
+        store.change(add)
         assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")

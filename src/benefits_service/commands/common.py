@@ -40,6 +40,12 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
+case_insensitive_option = setting(
+    "--identity-case-insensitive",
+    is_flag=True,
+    help="Case-fold all user ids, as directories do that ignore case: JDoe is jdoe.",
+)
+
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
 

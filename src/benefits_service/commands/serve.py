@@ -14,8 +14,14 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option, examples, setting
-from benefits_service.composition import build_app, store_opener
+from benefits_service.commands.common import (
+    Failure,
+    case_insensitive_option,
+    database_option,
+    examples,
+    setting,
+)
+from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.metrics import shared_by_workers
 from benefits_service.runtime import server
@@ -103,6 +109,7 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
+@case_insensitive_option
 @setting("--log-paths", is_flag=True, help="Log the paths of requests. They contain user names.")
 @database_option
 def serve(  # noqa: PLR0913 - one argument for each setting
@@ -114,6 +121,7 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     opening_balance: Decimal,
     cors_origins: tuple[str, ...],
     identity_header: str | None,
+    identity_case_insensitive: bool,
     log_paths: bool,
     database: str,
 ) -> None:
@@ -126,6 +134,8 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         ) from error
     # This opens the store once: a file that can't be used is reported here, and not by every worker.
     open_store = store_opener(database)
+    if identity_case_insensitive and (count := fold_existing_user_ids(database)):
+        click.echo(f"User ids that were case-folded: {count}.")
     shown = f"[{address}]" if ":" in address else address
     click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
     _print_trust(address, identity_header)
@@ -134,6 +144,7 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         cors_origins=cors_origins,
         frontend=frontend,
         identity_header=identity_header,
+        identity_case_insensitive=identity_case_insensitive,
         log_paths=log_paths,
     )
     with shared_by_workers() as metrics_folder:
