@@ -10,21 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import Any, Final, Generic, TypeVar
-
-import attrs
+from typing import Final, TypeVar
 
 from benefits_core.changes import ChangeLock, LockTimeoutError, finally_do
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork
+from benefits_sqlite.calls import Call, Place, outcome_of
 from benefits_sqlite.transaction import Transaction
 
 _Result = TypeVar("_Result")
-_Outcome = tuple[Any, BaseException | None]
 
 # More changes in a transaction would make the first ones wait for long.
 MAX_BATCH: Final = 64
@@ -41,9 +39,9 @@ class GroupCommit:
         self._transaction = transaction
         self._patience = patience
         self._lock = ChangeLock()
-        self._queue: SimpleQueue[_Call | None] = SimpleQueue()  # None ends the writer
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()  # None ends the writer
         # As long as there is one, callers don't run their own changes: the batch would never get the lock.
-        self._batch: list[_Call] = []
+        self._batch: list[Call] = []
         self._writing = Lock()  # held by the writer thread while it lives
         self.closed = False
 
@@ -55,7 +53,7 @@ class GroupCommit:
                 return self._lock.run(partial(self._run_alone, do, deadline), timeout=0)
             except LockTimeoutError:
                 pass
-        place: _Place[_Result] = _Place()
+        place: Place[_Result] = Place()
         try:
             self._put(do, place)
             if not place.wait(self._patience):
@@ -70,12 +68,12 @@ class GroupCommit:
         self._put(do, future)
         return future
 
-    def _put(self, do: Callable[[UnitOfWork], _Result], place: Future[_Result] | _Place[_Result]) -> None:
+    def _put(self, do: Callable[[UnitOfWork], _Result], place: Future[_Result] | Place[_Result]) -> None:
         self._lock.require_outside()
         self.require_open()
         if not self._writing.locked():
             Thread(target=self._write, name="benefits-writer", daemon=True).start()
-        self._queue.put(_Call(do, time.monotonic() + self._patience, copy_context(), place))
+        self._queue.put(Call(do, time.monotonic() + self._patience, copy_context(), place))
         if self.closed and place.cancel():  # the writer may have ended before it found this call
             self.require_open()
 
@@ -145,7 +143,7 @@ class GroupCommit:
     def _run_last(self) -> None:
         change = self._begin_last()
         if change is not None:
-            self._batch[-1].outcome = _outcome(change)
+            self._batch[-1].outcome = outcome_of(change)
 
     def _begin_last(self) -> Callable[[], object] | None:
         call = self._batch[-1]
@@ -171,83 +169,3 @@ class GroupCommit:
         self._queue.put(None)
         self._writing.acquire()  # for ever: the writer has ended, and no other begins
         self._lock.run(self._transaction.close, timeout=-1)
-
-
-class _Place(Generic[_Result]):
-    """Where a thread waits for its change: a future whose methods Ctrl-C can't leave half-way.
-
-    In a ``Future``, both threads take one lock. If Ctrl-C arrives while the waiting thread holds it, the writer hangs.
-    """
-
-    def __init__(self) -> None:
-        self._claimed, self._ended = Lock(), Lock()
-        self._ended.acquire()
-        self._outcome: _Outcome = (None, None)
-
-    def set_running_or_notify_cancel(self) -> bool:
-        return self._claimed.acquire(blocking=False)
-
-    cancel = set_running_or_notify_cancel  # the first of the two succeeds
-
-    def set_result(self, result: _Result) -> None:
-        self._end((result, None))
-
-    def set_exception(self, error: BaseException) -> None:
-        self._end((None, error))
-
-    def _end(self, outcome: _Outcome) -> None:
-        self._outcome = outcome
-        self._ended.release()
-
-    def wait(self, patience: float) -> bool:
-        """Wait for the end. Return False if the change has not begun within this time; it never will."""
-        ended = self._ended.acquire(timeout=patience)
-        if not ended and self.cancel():
-            return False
-        return ended or self._ended.acquire()
-
-    def result(self) -> _Result:
-        """Return or raise what the change did, after its end."""
-        result: _Result
-        (result, error), self._outcome = self._outcome, (None, None)
-        if error is None:
-            return result
-        try:
-            raise error
-        finally:
-            del error  # it refers to this frame
-
-
-@attrs.define(eq=False)
-class _Call:
-    do: Callable[[UnitOfWork], Any]
-    deadline: float  # until when it may begin, by time.monotonic()
-    context: Context
-    place: Future[Any] | _Place[Any]
-    outcome: _Outcome = (None, None)
-    _begun: bool | None = None
-
-    def begin(self) -> bool:
-        """Return False if it has been cancelled; otherwise it can't be cancelled any more."""
-        if self._begun is None:
-            self._begun = self.place.set_running_or_notify_cancel()
-        return self._begun
-
-    def end(self, failure: str | None) -> None:
-        """Report the outcome, or why its batch could not be kept."""
-        if not self.begin():
-            return
-        result, error = self.outcome
-        if failure is not None:
-            error = StorageUnavailableError(failure)  # one for each caller, who adds a traceback to it
-        if error is None:
-            self.place.set_result(result)
-        else:
-            self.place.set_exception(error)
-
-
-def _outcome(function: Callable[[], object]) -> _Outcome:
-    try:
-        return function(), None
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
-        return None, error
