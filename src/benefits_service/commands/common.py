@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from benefits_service.output import standard_output_failure
 from benefits_service.settings import DATABASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -37,3 +38,12 @@ def require_database(database: str) -> None:
     """
     if not Path(database).exists():
         raise Failure(f"{database}: there is no such file")
+
+
+def require_output() -> None:
+    """Refuse to succeed if standard output could not be written: for commands whose output is their result.
+
+    :raises Failure: something is missing from standard output.
+    """
+    if (failure := standard_output_failure()) is not None:
+        raise Failure(f"can't write to standard output: {failure.strerror}")

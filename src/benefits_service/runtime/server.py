@@ -22,6 +22,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from benefits_service import logs
+from benefits_service.output import protect
 from benefits_service.runtime.asgi import ASGIApplication
 
 # How long requests in flight may take after a signal to stop, in seconds.
@@ -50,6 +51,7 @@ def resolve(host: str, port: int) -> str:
 
 def _begin_work(build: Callable[[], ASGIApplication], clean_up: Callable[[], None]) -> ASGIApplication:
     """Return the application that this worker process serves."""
+    protect()
     # A terminal sends Ctrl-C to every process. Only the parent acts on it: it ends its workers by SIGTERM.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     Thread(target=_end_with_parent, args=[clean_up], daemon=True).start()
