@@ -10,6 +10,7 @@ import attrs
 from benefits_core import Store, UseCases
 from benefits_http.app import create_app
 from benefits_http.openapi import describe
+from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import with_frontend
 from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
 from benefits_service.middleware.metrics import Metrics, describe_metrics
@@ -39,13 +40,16 @@ def store_opener(database: str) -> Callable[[], Store]:
         return partial(SqliteStore, database, file=store.identity)
 
 
-def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplication:
+def build_app(
+    settings: Settings, open_store: Callable[[], Store], counts: ReservedCounts | None
+) -> ASGIApplication:
     """Return the application that a worker process serves.
 
     :param open_store: opens the store; :func:`store_opener` makes it.
+    :param counts: where the workers count together; without it, there are no metrics.
     """
     store = on_event_loop(open_store())
-    metrics = Metrics()
+    metrics = Metrics(None if counts is None else counts.join())
     use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
     use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
     document = describe()

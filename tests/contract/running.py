@@ -163,10 +163,15 @@ def start(
     command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
     with log.open("wb") as output:
+        usual: dict[str, Any] = {
+            "stdout": output,
+            "stderr": subprocess.STDOUT,
+            "start_new_session": True,
+            "env": environment,
+        }
         process = subprocess.Popen(
             [*before, *command, "--port", str(port), "--workers", str(workers), *options],
-            **{"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True, "env": environment}
-            | process_options,
+            **usual | process_options,
         )
     return Service(process, port, database, log, workers)
 

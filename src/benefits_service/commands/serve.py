@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from ipaddress import ip_address
@@ -16,9 +15,11 @@ from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_service.commands.common import Failure, database_option, setting
 from benefits_service.composition import build_app, store_opener
+from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
-from benefits_service.middleware.metrics import shared_by_workers
 from benefits_service.runtime import server
+from benefits_service.runtime.address import claim
+from benefits_service.runtime.liveness import HOPELESS
 from benefits_service.settings import HOST, PORT, Settings, default_workers
 
 
@@ -109,14 +110,9 @@ def serve(  # noqa: PLR0913 - one argument for each setting
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     try:
-        address = server.resolve(host, port)
+        claimed = claim(host, port)
     except OSError as error:
         raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
-    # This opens the store once: a file that can't be used is reported here, and not by every worker.
-    open_store = store_opener(database)
-    shown = f"[{address}]" if ":" in address else address
-    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
-    _print_trust(address, identity_header)
     settings = Settings(
         opening_balance=opening_balance,
         cors_origins=cors_origins,
@@ -124,14 +120,30 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         identity_header=identity_header,
         log_paths=log_paths,
     )
-    with shared_by_workers() as metrics_folder:
-        server.serve(
-            partial(build_app, settings, open_store),
-            host=address,
-            port=port,
-            workers=workers,
-            clean_up=partial(shutil.rmtree, metrics_folder, ignore_errors=True),
+    with claimed:
+        # This opens the store once: a file that can't be used is reported here, and not by every worker.
+        open_store = store_opener(database)
+        address = claimed.getsockname()[0]
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(
+            f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops."
         )
+        _print_trust(address, identity_header)
+        build = partial(build_app, settings, open_store, _reserve_counts(workers))
+        try:
+            server.serve(build, address=claimed, workers=workers)
+        except server.NoWorkerError as error:
+            raise Failure(
+                f"no worker process could be kept alive for {HOPELESS} s; the log says why"
+            ) from error
+
+
+def _reserve_counts(workers: int) -> ReservedCounts | None:
+    try:
+        return reserve_counts(workers)
+    except OSError as error:
+        click.echo(f"There are no metrics, since no memory can be reserved for them: {error.strerror}.")
+        return None
 
 
 def _print_trust(address: str, identity_header: str | None) -> None:
