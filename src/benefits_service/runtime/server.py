@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from socket import socket
 from threading import Thread
@@ -84,6 +85,7 @@ def _terminal_signals_blocked() -> Iterator[None]:
     It ends its workers by SIGTERM, after which they answer the requests in flight.
     """
     signals = {signal.SIGINT, signal.SIGHUP}
+    resource_tracker.ensure_running()  # which multiprocessing needs, and whose start would unblock SIGINT
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
