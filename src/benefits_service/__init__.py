@@ -2,14 +2,14 @@
 
 import sys
 
-from benefits_service.output import protect
-
 
 def main() -> None:
     """Run the ``benefits`` command.
 
     If a package that it needs is not installed, it prints one line that names the package, and exits with status 2.
     """
+    from benefits_service.output import protect  # noqa: PLC0415 - not before __main__ has corrected the path
+
     protect()
     try:
         from benefits_service.commands import run  # noqa: PLC0415 - importing it fails if a package is missing

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -20,10 +21,24 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+# Kubernetes sets BENEFITS_PORT to this for a Service named "benefits", and Docker does for a linked container.
+_ADDRESS_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+class _Setting(click.Option):
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable, unless it is no setting but the address of a service."""
+        value = super().resolve_envvar_value(ctx)
+        if value is None or not _ADDRESS_OF_A_SERVICE.match(value):
+            return value
+        click.echo(f"{self.envvar} is ignored: {value} is the address of a service, not a setting.")
+        return None
+
+
 def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - as click.option declares them
     """Return an option that an environment variable may set: ``BENEFITS_PORT`` for ``--port``."""
     variable = "BENEFITS_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+    return click.option(*names, cls=_Setting, envvar=variable, show_envvar=True, **attributes)
 
 
 database_option = setting(

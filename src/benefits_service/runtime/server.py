@@ -151,6 +151,7 @@ def serve(
     _prefer_throughput()  # the workers and their threads inherit it
     # A worker that dies is replaced while this process has threads, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the working folder
     _freeze()
     host, port, *_ = address.getsockname()
     server = _Supervisor(
