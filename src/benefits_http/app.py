@@ -81,8 +81,8 @@ def create_app(
         app,
         origins=[require_origin(origin) for origin in cors_origins],
         methods=["GET", "HEAD", "POST"],
-        allow_headers=["Content-Type"],
-        expose_headers=["ETag", "Retry-After"],
+        allow_headers=["Content-Type", "X-Request-ID"],
+        expose_headers=["ETag", "Retry-After", "X-Request-ID"],
         send_wildcard=True,
         always_send=False,
         intercept_exceptions=False,  # errors are answers here, and go through the one function below

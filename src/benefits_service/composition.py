@@ -14,6 +14,7 @@ from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import with_frontend
 from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
 from benefits_service.middleware.metrics import Metrics, describe_metrics
+from benefits_service.middleware.proxy import behind_proxy
 from benefits_service.middleware.request_log import describe_request_ids, with_request_log
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
@@ -49,7 +50,8 @@ def build_app(
     :param counts: where the workers count together; without it, there are no metrics.
     """
     store = on_event_loop(open_store())
-    metrics = Metrics(None if counts is None else counts.join())
+    joined = None if counts is None else counts.join()
+    metrics = Metrics(joined, complete=joined is not None)
     use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
     use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
     document = describe()
@@ -63,4 +65,7 @@ def build_app(
         authenticate(api, settings.identity_header)
     metrics.expose_on(api)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    return as_asgi(with_request_log(site, metrics, log_paths=settings.log_paths))
+    logged = with_request_log(site, metrics, log_paths=settings.log_paths)
+    return as_asgi(
+        behind_proxy(logged, root_path=settings.root_path, trust_forwarded=settings.trust_forwarded)
+    )

@@ -32,3 +32,5 @@ class Settings:
     frontend: Path | None
     identity_header: str | None
     log_paths: bool
+    root_path: str
+    trust_forwarded: bool

@@ -11,7 +11,6 @@ from werkzeug.test import Client, TestResponse
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
-from benefits_service.middleware.counts import Counts
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.request_log import with_request_log
 from contract.builders import stocked
@@ -39,7 +38,7 @@ class LoopClient(Client):
 
 def logged_client(*, log_paths: bool = False, use_cases: UseCases | None = None) -> LoopClient:
     """Return a client of an API with its request log and metrics."""
-    metrics = Metrics(Counts())
+    metrics = Metrics()
     inner = use_cases or UseCases.over(stocked(MemoryStore()))
     app = create_app(attrs.evolve(inner, place_order=metrics.counting_orders(inner.place_order)))
     metrics.expose_on(app)

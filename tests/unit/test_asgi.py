@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from benefits_service import logs
-from benefits_service.middleware.counts import Counts
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.request_log import with_request_log
 from benefits_service.runtime.asgi import ASGIApplication, Event, as_asgi
@@ -163,9 +162,7 @@ def test_what_an_answer_holds_is_let_go_of_also_when_it_fails() -> None:
 
 
 def test_each_request_has_its_own_id_whichever_stack_answers_it(capfd: pytest.CaptureFixture[str]) -> None:
-    app = with_request_log(
-        answering(lambda _: str(logs.request_id.get())), Metrics(Counts()), log_paths=False
-    )
+    app = with_request_log(answering(lambda _: str(logs.request_id.get())), Metrics(), log_paths=False)
     asking = as_asgi(app)
 
     async def ask_twice() -> None:

@@ -73,7 +73,7 @@ def test_a_key_that_is_too_long_is_not_counted(caplog: pytest.LogCaptureFixture)
 
 
 def test_without_counts_there_are_no_metrics_and_orders_go_on() -> None:
-    metrics, app = Metrics(None), Flask(__name__)
+    metrics, app = Metrics(complete=False), Flask(__name__)
     metrics.expose_on(app)
 
     assert metrics.counting_orders(lambda: "placed")() == "placed"
@@ -153,7 +153,7 @@ def test_a_refusal_that_is_added_to_the_error_table_is_counted(monkeypatch: pyte
         raise PriceChangedError
 
     monkeypatch.setitem(ANSWERS, PriceChangedError, Answer(409, "price_changed"))
-    metrics, app = Metrics(Counts()), Flask(__name__)
+    metrics, app = Metrics(), Flask(__name__)
     metrics.expose_on(app)
     client = app.test_client()
     sample = 'benefits_orders_refused_total{reason="price_changed"}'

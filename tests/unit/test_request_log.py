@@ -14,7 +14,6 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from benefits_core import UseCases, User
 from benefits_service import logs
-from benefits_service.middleware.counts import Counts
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.request_log import with_request_log
 from unit.loop_client import LoopClient, logged_client, run_on_loop
@@ -57,7 +56,7 @@ def test_the_request_id_is_set_while_the_body_is_generated() -> None:
         start_response("200 OK", [])
         return (str(logs.request_id.get()).encode() for _ in range(1))
 
-    logging_app = with_request_log(app, Metrics(Counts()), log_paths=False)
+    logging_app = with_request_log(app, Metrics(), log_paths=False)
     environ = create_environ("/", headers={"X-Request-ID": "sent"})
     body, _, _ = run_on_loop(lambda: run_wsgi_app(logging_app, environ, buffered=True))
 
@@ -134,7 +133,7 @@ def test_an_exception_of_the_application_is_logged_and_answered_by_500_without_i
     def broken(*_: object) -> Any:
         raise LookupError("secret")
 
-    client = LoopClient(with_request_log(broken, Metrics(Counts()), log_paths=False))
+    client = LoopClient(with_request_log(broken, Metrics(), log_paths=False))
     response = client.get("/", headers={"X-Request-ID": "abc"})
 
     assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
@@ -167,7 +166,7 @@ def test_an_exception_after_start_response_is_answered_by_500(
         start_response("200 OK", [("Content-Length", "28")])
         return Body()
 
-    app = with_request_log(broken, Metrics(Counts()), log_paths=False)
+    app = with_request_log(broken, Metrics(), log_paths=False)
     environ = create_environ("/", method=method, headers={"X-Request-ID": "abc"})
     body, status, headers = run_on_loop(lambda: run_wsgi_app(app, environ))
 
@@ -188,7 +187,7 @@ def test_a_file_of_the_frontend_has_the_route_frontend(lines: Lines) -> None:
         start_response("200 OK", [])
         return [b""]
 
-    app = with_request_log(file, Metrics(Counts()), log_paths=False)
+    app = with_request_log(file, Metrics(), log_paths=False)
     run_on_loop(lambda: run_wsgi_app(app, create_environ("/main.js")))
 
     [line] = lines()
@@ -201,7 +200,6 @@ def test_a_request_in_the_last_iteration_of_the_loop_is_logged_at_exit(
     program = (
         "import asyncio\n"
         "from werkzeug.test import create_environ, run_wsgi_app\n"
-        "from benefits_service.middleware.counts import Counts\n"
         "from benefits_service.middleware.metrics import Metrics\n"
         "from benefits_service.middleware.request_log import with_request_log\n"
         "def app(_, start_response):\n"
@@ -209,7 +207,7 @@ def test_a_request_in_the_last_iteration_of_the_loop_is_logged_at_exit(
         "    return []\n"
         "loop = asyncio.new_event_loop()\n"
         "def send():\n"
-        "    run_wsgi_app(with_request_log(app, Metrics(Counts()), log_paths=False), create_environ('/'))\n"
+        "    run_wsgi_app(with_request_log(app, Metrics(), log_paths=False), create_environ('/'))\n"
         "    loop.stop()\n"
         "loop.call_soon(send)\n"
         "loop.run_forever()\n"

@@ -17,6 +17,7 @@ from benefits_service.commands.common import Failure, database_option, setting
 from benefits_service.composition import build_app, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
+from benefits_service.middleware.proxy import require_root_path
 from benefits_service.runtime import server
 from benefits_service.runtime.address import claim
 from benefits_service.runtime.liveness import HOPELESS
@@ -45,6 +46,13 @@ def _require_header(_: click.Context, option: click.Parameter, name: str | None)
         name = os.environ.get(str(option.envvar))
     try:
         return None if name is None else require_header_name(name)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def _require_root_path(_: click.Context, __: click.Parameter, path: str) -> str:
+    try:
+        return require_root_path(path)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from error
 
@@ -94,6 +102,26 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
+@setting(
+    "--root-path",
+    callback=_require_root_path,
+    default="",
+    show_default="none",
+    metavar="PATH",
+    help="The path under which a proxy shows the service, such as /benefits.",
+)
+@setting(
+    "--trust-forwarded",
+    is_flag=True,
+    help="Believe the proxy's X-Forwarded-For, -Proto, -Host, -Port and -Prefix. Clients must not be able to set them.",
+)
+@setting(
+    "--keep-alive",
+    type=click.IntRange(1, 3600),
+    default=server.KEEP_ALIVE,
+    metavar="SECONDS",
+    help="How long an idle connection stays open, and how long a client may take for the headers of a request.",
+)
 @setting("--log-paths", is_flag=True, help="Log the paths of requests. They contain user names.")
 @database_option
 def serve(  # noqa: PLR0913 - one argument for each setting
@@ -105,10 +133,13 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     opening_balance: Decimal,
     cors_origins: tuple[str, ...],
     identity_header: str | None,
+    root_path: str,
+    trust_forwarded: bool,
+    keep_alive: int,
     log_paths: bool,
     database: str,
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C."""
+    """Serve the API until SIGTERM, SIGHUP or Ctrl-C."""
     try:
         claimed = claim(host, port)
     except OSError as error:
@@ -119,6 +150,8 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         frontend=frontend,
         identity_header=identity_header,
         log_paths=log_paths,
+        root_path=root_path,
+        trust_forwarded=trust_forwarded,
     )
     with claimed:
         # This opens the store once: a file that can't be used is reported here, and not by every worker.
@@ -128,10 +161,10 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         click.echo(
             f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops."
         )
-        _print_trust(address, identity_header)
+        _print_trust(address, identity_header, trust_forwarded=trust_forwarded)
         build = partial(build_app, settings, open_store, _reserve_counts(workers))
         try:
-            server.serve(build, address=claimed, workers=workers)
+            server.serve(build, address=claimed, workers=workers, keep_alive=keep_alive)
         except server.NoWorkerError as error:
             raise Failure(
                 f"no worker process could be kept alive for {HOPELESS} s; the log says why"
@@ -146,7 +179,11 @@ def _reserve_counts(workers: int) -> ReservedCounts | None:
         return None
 
 
-def _print_trust(address: str, identity_header: str | None) -> None:
+def _print_trust(address: str, identity_header: str | None, *, trust_forwarded: bool) -> None:
+    if trust_forwarded:
+        click.echo(
+            "The service trusts X-Forwarded-*: only a proxy that sets or removes all of them may reach the address."
+        )
     if identity_header is not None:
         click.echo(
             f"The service trusts {identity_header}: only a proxy that sets this header may reach the address."

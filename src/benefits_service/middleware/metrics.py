@@ -66,11 +66,12 @@ class Metrics(Collector):
 
     To count is an addition in memory that is there already. It can't fail between an order that was kept and its answer.
 
-    :param counts: where they are counted. None: they are not, and ``GET /metrics`` fails.
+    :param counts: where they are counted; by default, in memory of this process alone.
+    :param complete: whether that is all there is to count. If not, ``GET /metrics`` fails: half a truth is none.
     """
 
-    def __init__(self, counts: Counts | None) -> None:
-        self._shown = counts
+    def __init__(self, counts: Counts | None = None, *, complete: bool = True) -> None:
+        self._complete = complete
         self._counts = counts or Counts()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -116,10 +117,8 @@ class Metrics(Collector):
 
         @app.get("/metrics")
         def metrics() -> Response:
-            if self._shown is None:
-                raise RuntimeError(
-                    "requests and orders are not counted; the service has said why when it started"
-                )
+            if not self._complete:
+                raise RuntimeError("there are no metrics: their memory could not be reserved or joined")
             try:
                 encode, content_type = choose_encoder(request.headers.get("Accept", ""))
             except (TypeError, ValueError):  # the header has an invalid version

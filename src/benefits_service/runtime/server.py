@@ -137,15 +137,13 @@ class _Supervisor(MPServer):
         time.sleep(PAUSE_BETWEEN_RESPAWNS)
 
 
-def serve(
-    build: Callable[[], ASGIApplication], *, address: socket, workers: int, keep_alive: int = KEEP_ALIVE
-) -> None:
+def serve(build: Callable[[], ASGIApplication], *, address: socket, workers: int, keep_alive: int) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; requests in flight are answered before it returns.
 
     :param build: builds the application, in each worker process; it is pickled to get there.
     :param address: the socket that :func:`~benefits_service.runtime.address.claim` returns.
     :param workers: the number of worker processes.
-    :param keep_alive: how long an idle connection stays open, in seconds.
+    :param keep_alive: how long an idle connection stays open, and how long the headers of a request may take, in seconds.
     :raises NoWorkerError: no worker could be kept alive.
     """
     _prefer_throughput()  # the workers and their threads inherit it
