@@ -12,6 +12,7 @@ from benefits_http.app import create_app
 from benefits_http.openapi import describe
 from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.health import show_health
 from benefits_service.middleware.identity import authenticate, describe_identity, restrict_to_self
 from benefits_service.middleware.metrics import Metrics, describe_metrics
 from benefits_service.middleware.proxy import behind_proxy
@@ -64,6 +65,7 @@ def build_app(
     if settings.identity_header is not None:
         authenticate(api, settings.identity_header)
     metrics.expose_on(api)
+    show_health(api, store.can_change)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
     logged = with_request_log(site, metrics, log_paths=settings.log_paths)
     return as_asgi(

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-A_LONG_TIME = 30
+A_LONG_TIME = 60
 SEED = Path(__file__).parents[2] / "seed.json"
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Timer
 
 import click
 
@@ -18,9 +21,10 @@ from benefits_service.composition import build_app, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.proxy import require_root_path
+from benefits_service.output import printable
 from benefits_service.runtime import server
 from benefits_service.runtime.address import claim
-from benefits_service.runtime.liveness import HOPELESS
+from benefits_service.runtime.liveness import HOPELESS, START
 from benefits_service.settings import HOST, PORT, Settings, default_workers
 
 
@@ -155,7 +159,8 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     )
     with claimed:
         # This opens the store once: a file that can't be used is reported here, and not by every worker.
-        open_store = store_opener(database)
+        with _deadline(f"{database} could not be opened within {START} s"):
+            open_store = store_opener(database)
         address = claimed.getsockname()[0]
         shown = f"[{address}]" if ":" in address else address
         click.echo(
@@ -169,6 +174,23 @@ def serve(  # noqa: PLR0913 - one argument for each setting
             raise Failure(
                 f"no worker process could be kept alive for {HOPELESS} s; the log says why"
             ) from error
+
+
+@contextmanager
+def _deadline(message: str) -> Iterator[None]:
+    """Exit with status 2 if the block takes too long. A disk that hangs can keep it for ever, and no signal ends that."""
+
+    def end() -> None:
+        click.echo(f"benefits: {printable(message)}", err=True)
+        os._exit(Failure.exit_code)
+
+    timer = Timer(START, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _reserve_counts(workers: int) -> ReservedCounts | None:
