@@ -6,12 +6,15 @@ DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
 PYTHON ?=
 
 bin := $(VENV)/bin
-# pip's own notices and settings are of no use to whoever types `make run`.
-pip := $(bin)/python -m pip --disable-pip-version-check --quiet install --no-warn-script-location
+wheel := build/wheel
+pip := $(bin)/python -m pip --disable-pip-version-check --quiet
+install := $(pip) install --no-warn-script-location
+# Python 3.11 brings a pip that does not know dependency groups.
+upgrade_pip := $(install) 'pip>=25.1'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test faults watch lint check bench clean
+.PHONY: help run seed test faults wheel watch lint check bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
@@ -24,13 +27,24 @@ seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db agai
 	@$(bin)/benefits seed seed.json --database "$(DATABASE)"
 
 test: $(VENV)/dev-installed ## install what is missing and run the tests, with their coverage
-	@$(bin)/python -m pytest -m "not slow" --cov --cov-report=term
+	@$(bin)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --cov --cov-report=term
 
 faults: $(VENV)/dev-installed ## kill the service again and again in a storm of orders, and look for each
 	@$(bin)/python -m pytest -m slow
 
+wheel: $(VENV)/dev-installed ## build the wheel, install it without the source tree, run the contract tests against it
+	@rm -rf $(wheel) && mkdir -p $(wheel)
+	@$(pip) wheel --no-build-isolation --no-deps --wheel-dir $(wheel) .
+	@$(bin)/python -m venv --without-pip $(wheel)/venv
+	@$(pip) --python $(wheel)/venv install --no-deps $(wheel)/*.whl
+	@# Everything else comes from $(VENV). Python does not run the .pth files there, so the source tree stays out.
+	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; } && \
+	    packages $(VENV) > "$$(packages $(wheel)/venv)/dependencies.pth"
+	@cd $(wheel) && venv/bin/python -c 'import benefits_core, sys; assert benefits_core.__file__.startswith(sys.prefix)'
+	@$(wheel)/venv/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile tests/contract
+
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
-	@$(bin)/ptw --now . tests/unit
+	@$(bin)/ptw --now --runner $(bin)/pytest --patterns '**/*.py' . tests/unit
 
 lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexagon
 	@$(bin)/ruff check
@@ -38,28 +52,30 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 	@$(bin)/mypy
 	@$(bin)/lint-imports
 
-check: lint test faults ## all that has to be green before a change lands
+check: lint test faults wheel ## all that has to be green before a change lands
 
 bench: $(VENV)/bench-installed ## measure how fast it all is, in five minutes, on a machine that does nothing else
 	@$(bin)/python -m benchmarks
 
 clean: ## remove what these commands have made; databases stay
-	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis benchmarks/build dist
+	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis benchmarks/build build dist
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/service-installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what the service needs into $(VENV) ..."
-	@$(pip) --editable '.[service]'
+	@$(install) --editable '.[service]'
 	@touch $@
 
 $(VENV)/dev-installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what the tests need into $(VENV) ..."
-	@$(pip) --editable '.[dev]'
+	@$(upgrade_pip)
+	@$(install) --editable '.[service]' --group dev
 	@touch $@ $(VENV)/service-installed
 
 $(VENV)/bench-installed: pyproject.toml | $(VENV)/bin/pip
 	@echo "Installing what the benchmarks need into $(VENV) ..."
-	@$(pip) --editable '.[bench]'
+	@$(upgrade_pip)
+	@$(install) --editable '.[service]' --group bench
 	@touch $@ $(VENV)/service-installed
 
 # The newest Python that can do it, or one line that says what is missing.

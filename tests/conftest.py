@@ -5,6 +5,19 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# One profile for every test, on every machine. Examples have no deadline and may be slow to generate, since a busy machine
+# is no failure. Every run explores other examples; a failure prints the line that reproduces it. Hypothesis by itself would
+# repeat the same examples for ever where the environment variable CI is set.
+settings.register_profile(
+    "benefits",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=False,
+    print_blob=True,
+)
+settings.load_profile("benefits")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -39,27 +39,35 @@ class ChangeState:
         if self._error is not None:
             raise self._error
 
-    def lose(self, error: BenefitsError) -> None:
-        """Mark the change as lost: the next call, and its end, raise this error."""
+    def lose(self, error: BenefitsError) -> BenefitsError:
+        """Mark the change as lost: the next call, and its end, raise this error. Return it."""
         self._error = error
+        return error
 
     def end(self) -> None:
         """Mark the change as ended."""
         self._ended, self._error = True, None  # an error refers to every frame that it passed through
 
+    def require_new(self, user: User) -> None:
+        """Return if the user, who is about to be stored, has bought nothing yet. Otherwise the change is lost.
+
+        :raises InconsistentChangeError: see :class:`~benefits_core.ports.UserRepository`.
+        """
+        if user.product_ids or user.balance != user.opening_balance:
+            raise self.lose(InconsistentChangeError(f"user {user.user_id!r} is unknown, and not new"))
+
     def buy(self, order: Order, buyer: User, catalogue: Container[str]) -> None:
         """Check an order as ``orders.add`` promises, and remember its buyer. What fails the check loses the change.
 
-        The balance is not computed again: :meth:`User.buy` did that. Only a negative one is refused.
+        The balance is not computed again: :meth:`User.buy` did that. Only an impossible one is refused.
 
         :param catalogue: the ids of the products in the catalogue; of those that were ordered, at least.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
         """
         contradiction = self._contradiction(order, buyer, catalogue)
         if contradiction is not None:
-            error = InconsistentChangeError(f"order {order.order_id!r} of {order.user_id!r}: {contradiction}")
-            self.lose(error)
-            raise error
+            order_name = f"order {order.order_id!r} of {order.user_id!r}"
+            raise self.lose(InconsistentChangeError(f"{order_name}: {contradiction}"))
         del self.new_ids[: self.new_ids.index(order.order_id) + 1]
         self.users[buyer.user_id] = buyer
 
@@ -71,7 +79,9 @@ class ChangeState:
             return "get_or_add did not return this user in this change"
         if buyer.user_id != order.user_id:
             return f"{buyer.user_id!r} can't be its buyer"
-        if buyer.balance < 0:
+        if buyer.opening_balance != before.opening_balance:
+            return f"it makes the opening balance {buyer.opening_balance}"
+        if not 0 <= buyer.balance <= buyer.opening_balance:
             return f"it leaves a balance of {buyer.balance}"
         if not all(product_id in catalogue for product_id in items):
             return f"some of {items!r} is not in the catalogue"

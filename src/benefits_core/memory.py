@@ -1,6 +1,7 @@
 """The in-memory store: a full implementation of the ports, for tests and for programs that need no file.
 
-One lock makes changes take turns. A change writes to a draft, which is applied when it succeeds.
+One lock makes changes take turns. A change writes to a draft, a layer over what is kept, and the draft of a change that
+succeeds becomes visible at once, as a whole.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ class MemoryUserRepository(MemoryUserReader):
         users = self._tables().users
         stored = users.get(user.user_id)
         if stored is None:
+            self._state.require_new(user)
             stored = users.rows[user.user_id] = user
         self._state.users[user.user_id] = stored
         return stored
@@ -172,14 +174,14 @@ class MemoryStore:
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._kept = _Tables(_Table(), _Table(), _Table(), {}, 0)
-        self._unapplied: _Tables | None = None
+        self._visible = self._kept
         self._lock = ChangeLock()
         self.users = MemoryUserReader(self._tables)
         self.products = MemoryProductReader(self._tables)
         self.orders = MemoryOrderReader(self._tables)
 
     def _tables(self) -> _Tables:
-        return self._kept
+        return self._visible
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`."""
@@ -192,23 +194,23 @@ class MemoryStore:
 
     def _run(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         draft = _Draft(self._kept.draft())
-        try:
+
+        def run() -> _Result:
             result = do(MemoryUnitOfWork(draft))
-            self._unapplied = draft()  # from this moment on, the change is kept
-        finally:
-            draft.state.end()
-        return result
+            self._visible = draft()  # from this moment on, the change is kept, and readers see all of it
+            return result
+
+        return finally_do(draft.state.end, run)
 
     def _apply(self) -> None:
-        if self._unapplied is None:
+        kept, draft = self._kept, self._visible
+        if draft is kept:
             return
-        # Orders before their users: a reader that sees that a user owns a product also finds the order of it.
-        self._kept.orders.rows.update(self._unapplied.orders.rows)
-        self._kept.orders_of.rows.update(self._unapplied.orders_of.rows)
-        self._kept.users.rows.update(self._unapplied.users.rows)
-        self._kept.catalogue = self._unapplied.catalogue
-        self._kept.last_order = self._unapplied.last_order
-        self._unapplied = None
+        kept.users.rows.update(draft.users.rows)
+        kept.orders.rows.update(draft.orders.rows)
+        kept.orders_of.rows.update(draft.orders_of.rows)
+        kept.catalogue, kept.last_order = draft.catalogue, draft.last_order
+        self._visible = kept
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`. Memory always answers."""

@@ -170,7 +170,12 @@ class User:
         return self.with_order(order), order
 
     def with_order(self, order: Order) -> User:
-        """Return the user as an order of theirs leaves them: its total debited, its products owned."""
+        """Return the user as an order of theirs leaves them: its total debited, its products owned.
+
+        :raises InvalidValueError: they can't have placed it.
+        """
+        if order.user_id != self.user_id:
+            raise InvalidValueError("user_id", order.user_id, repr(self.user_id))
         balance = difference(self.balance, order.total)
         return User(self.user_id, self.opening_balance, balance, self.product_ids + order.items)
 

@@ -56,6 +56,9 @@ class UserRepository(UserReader, Protocol):
 
         Until this change ends, another change waits at the same call for the same id. This sentence makes double
         purchases impossible. A store may lock more than one user, up to everything.
+
+        :raises InconsistentChangeError: the user would be stored, but is not new: the balance is not the opening
+            balance, or products are owned.
         """
         ...
 
@@ -88,10 +91,10 @@ class OrderRepository(OrderReader, Protocol):
         The two are one fact, so they are kept by one call: neither can be forgotten. No store computes a balance: it
         keeps the buyer's, and an audit of the books finds a wrong one.
 
-        :raises InconsistentChangeError: the order or the buyer is of another user than one that ``get_or_add`` returned
-            in this change; the balance is negative; a product is owned already or not in the catalogue; the buyer does
-            not own what they owned before and then what was ordered; or :meth:`new_id` did not return the order's id
-            in this change, after that of the order before.
+        :raises InconsistentChangeError: ``get_or_add`` did not return the order's user in this change; the buyer is
+            another user, or has another opening balance; the balance is negative, or above that; a product is owned
+            already, or not in the catalogue; the buyer does not own what they owned before and then what was ordered;
+            or :meth:`new_id` did not return the order's id in this change, after that of the order before.
         """
         ...
 

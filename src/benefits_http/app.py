@@ -1,57 +1,51 @@
-"""The Flask application for those who deploy: the blueprint at both of its places, CORS, and no HTML but the documentation."""
+"""The Flask application: the blueprint at both prefixes, CORS, and every error as JSON."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Iterable
 
 from flask import Flask, Request, Response, request
-from flask_cors import CORS
-from werkzeug.exceptions import HTTPException
+from flask_cors import cross_origin
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import MapAdapter
 
 from benefits_core import UseCases
-from benefits_http.blueprint import benefits_blueprint, error_response, unforeseen_error
-from benefits_http.errors import HTTP_CODES, Answer
+from benefits_http.blueprint import benefits_blueprint, error_response, internal_error_response
+from benefits_http.errors import HTTP_CODES, ErrorSpec
 from benefits_http.openapi import Document
-from benefits_http.routing import Router, Rules
 
 DEVELOPMENT_ORIGINS = ("http://localhost:3000",)
-"""Where the React development server lives."""
+"""The origin of the React development server."""
 
 
 def require_origin(text: str) -> str:
-    """Return what browsers send as an origin, or ``*``, as it is.
+    """Return an origin, as browsers send it, or ``*``.
 
-    :raises ValueError: it is neither; flask-cors would take some of that for a regular expression.
+    :raises ValueError: the text is neither. flask-cors would treat some of these texts as regular expressions.
     """
     if text == "*" or re.fullmatch(r"https?://[A-Za-z0-9._:-]+", text):
         return text
     raise ValueError(f"{text!r} is not an origin such as https://benefits.example.com, nor *")
 
 
-# A path that no rule matches.
-_NOWHERE = "/\0"
-
-
 class _Application(Flask):
-    url_map_class = Rules
-    url_map: Rules
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Route a request by its method and path alone, not by its host or as a WebSocket."""
+        if request is None:
+            return super().create_url_adapter(request)
+        # Werkzeug merges the leading slashes of `request.path`, so it would find `//products`.
+        if request.environ.get("PATH_INFO", "").startswith("//"):
+            raise NotFound
+        return self.url_map.bind(
+            "", script_name=request.root_path, path_info=request.path, default_method=request.method
+        )
 
     def make_default_options_response(self) -> Response:
-        """Return the answer to OPTIONS. It has no body, and so no type either; Flask would call it HTML."""
+        """Return Flask's response to OPTIONS without a content type: it has no body, and must not be HTML."""
         response = super().make_default_options_response()
         del response.headers["Content-Type"]
         return response
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return what routes a request. No rule here looks at the host, and Flask would take it apart every time."""
-        if request is None:
-            return None  # it would make URLs outside of requests; here are none to be made
-        # Werkzeug would ignore leading slashes, and refuse who wishes for a WebSocket, which a server may ignore.
-        path = _NOWHERE if request.environ["PATH_INFO"].startswith("//") else request.path
-        return Router(self.url_map, request.method, path)
 
 
 def create_app(
@@ -60,52 +54,47 @@ def create_app(
     cors_origins: Iterable[str] = DEVELOPMENT_ORIGINS,
     document: Document | None = None,
 ) -> Flask:
-    """Return a WSGI application, ready to be served.
+    """Return a WSGI application that serves the API at ``/api`` and, for the React frontend, at the root.
 
-    The API is served under ``/api`` and at the root, since the React frontend calls it without the prefix.
-
-    :param use_cases: what the endpoints call; ``UseCases.over(store)`` makes them.
-    :param cors_origins: the origins whose pages may call the API from a browser; ``*`` for all.
+    :param use_cases: called by the endpoints; ``UseCases.over(store)`` builds them.
+    :param cors_origins: the origins whose pages may call the API from a browser; ``*`` allows every origin.
     :param document: the OpenAPI document to serve; by default ``describe()``, from ``benefits_http.openapi``.
-    :raises ValueError: one of them is no origin.
+    :raises ValueError: one of ``cors_origins`` is not an origin.
     """
     app = _Application(__name__, static_folder=None)
-    app.url_map.merge_slashes = False  # else a doubled slash with a wrong method is 405, and not 404
+    app.url_map.merge_slashes = False  # otherwise a doubled slash and a wrong method give 405 instead of 404
     blueprint = benefits_blueprint(use_cases, document=document)
     app.register_blueprint(blueprint, url_prefix="/api")
     app.register_blueprint(blueprint, name="benefits_at_root")
-    app.url_map.api = list(app.url_map.iter_rules())
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, unforeseen_error)
-    CORS(
-        app,
+    app.register_error_handler(Exception, internal_error_response)
+
+    @cross_origin(
         origins=[require_origin(origin) for origin in cors_origins],
         methods=["GET", "HEAD", "POST"],
         allow_headers=["Content-Type", "X-Request-ID"],
         expose_headers=["ETag", "Retry-After", "X-Request-ID"],
         send_wildcard=True,
         always_send=False,
-        intercept_exceptions=False,  # errors are answers here, and go through the one function below
+        vary_header=False,
+        automatic_options=False,  # Flask answers OPTIONS
     )
-    # flask-cors takes its time over every request, and has nothing to say to one that comes from no page.
-    [add_cors_headers] = cast("list[Callable[[Response], Response]]", app.after_request_funcs.pop(None))
-
-    def protect(response: Response) -> Response:
-        response.headers.add("X-Content-Type-Options", "nosniff")
-        # Whether pages of an origin may read an answer is said in it, and caches must not give it to those of another.
-        if "HTTP_ORIGIN" not in request.environ:
-            response.headers.add("Vary", "Origin")
-            return response
-        response = add_cors_headers(response)
-        response.vary.add("Origin")
+    def add_cors_headers(response: Response) -> Response:
         return response
 
-    app.after_request(protect)
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.add("X-Content-Type-Options", "nosniff")
+        # The CORS headers depend on the origin, so a cache must keep one response for each origin.
+        response.headers.add("Vary", "Origin")
+        # Without an origin there are no CORS headers, but flask-cors still takes half as long as all of Flask.
+        return add_cors_headers(response) if "Origin" in request.headers else response
+
     return app
 
 
 def _http_error(error: HTTPException) -> Response:
     if error.code not in HTTP_CODES:
-        return unforeseen_error(error)
+        return internal_error_response(error)
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return error_response(Answer(error.code, HTTP_CODES[error.code], headers))
+    return error_response(ErrorSpec(error.code, HTTP_CODES[error.code], headers))

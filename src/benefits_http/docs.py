@@ -1,111 +1,91 @@
-"""The OpenAPI document as a page for people: rendered here, whole, so that a browser needs no script and no internet."""
+"""The OpenAPI document as JSON, and Swagger UI to read it and try the API out, all from this server."""
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
-from collections.abc import Iterator
+import gzip
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
+from urllib.parse import quote
 
 import attrs
-import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from flask import Blueprint, Response, abort, request
 
+from benefits_http import wire
 from benefits_http.openapi import Document
 
-_STYLE: Final = files("benefits_http").joinpath("templates/docs.css").read_text(encoding="utf-8")
-_STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
-
 CONTENT_SECURITY_POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What browsers let the page do: nothing but use its own style."""
+"""What a browser allows the page: files and requests of its own origin, and nothing inline but images."""
 
-_LIMITS: Final = [
-    ("minimum", "maximum", ""),
-    ("minLength", "maxLength", " code points"),
-    ("minItems", "maxItems", " items"),
-]
+_TYPES: Final = {
+    "docs.css": "text/css",
+    "docs.js": "text/javascript",
+    "favicon-32x32.png": "image/png",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+"""The files that the page loads, and their types. No other file is served."""
 
-_SHORT: Final = 80
-"""How many characters of JSON fit into one line of the page."""
+_OWN: Final = files("benefits_http") / "static"
+_SWAGGER_UI: Final = files("flask_swagger_ui") / "dist"  # the package's Flask code is not used
+
+
+def add_docs(blueprint: Blueprint, document: Document) -> None:
+    """Add the endpoints ``/openapi.json``, ``/docs`` and ``/docs/<file>`` to a blueprint."""
+    # As everywhere in the blueprint: Flask would redirect a doubled slash.
+    get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
+
+    @lru_cache(8)  # one for each mount; bounded, since a prefix with variables makes any number of mounts
+    def document_at(mount: str) -> _Content:
+        return _Content.of(wire.encode(document | {"servers": [{"url": mount}]}), "application/json")
+
+    @get("/openapi.json")
+    def openapi() -> Response:
+        mount = (request.script_root + request.path).rpartition("/")[0]
+        return document_at(quote(mount or "/")).response()
+
+    @get("/docs")
+    def docs() -> Response:
+        response = _read("docs.html", "text/html").response()
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        return response
+
+    @get("/docs/<name>")
+    def docs_file(name: str) -> Response:
+        if name not in _TYPES:
+            abort(404)
+        return _read(name, _TYPES[name]).response()
 
 
 @attrs.frozen
-class _Field:
-    path: str
-    required: bool
-    kind: str
-    description: str
+class _Content:
+    """Content that never changes. It is kept compressed: the script of Swagger UI has 1.7 MB, and 0.45 MB then."""
+
+    compressed: bytes
+    mimetype: str
+    tag: str
+
+    @classmethod
+    def of(cls, content: bytes, mimetype: str) -> _Content:
+        return cls(gzip.compress(content, mtime=0), mimetype, sha256(content).hexdigest()[:32])
+
+    def response(self) -> Response:
+        # A weak tag: it names the content, whether compressed or not.
+        headers = {"Cache-Control": "no-cache", "ETag": f'W/"{self.tag}"', "Vary": "Accept-Encoding"}
+        if request.if_none_match.contains_weak(self.tag):
+            return Response(status=304, headers=headers)
+        if request.accept_encodings.quality("gzip"):
+            return Response(
+                self.compressed, headers=headers | {"Content-Encoding": "gzip"}, mimetype=self.mimetype
+            )
+        return Response(gzip.decompress(self.compressed), headers=headers, mimetype=self.mimetype)
 
 
-def page(document: Document) -> str:
-    """Return an OpenAPI document as HTML.
-
-    :param document: of the form that ``benefits_http.openapi`` describes; it names one server.
-    """
-
-    def resolved(node: Document) -> Document:
-        if "$ref" not in node:
-            return node
-        found: Document = document
-        for name in node["$ref"].removeprefix("#/").split("/"):
-            found = found[name]
-        return found
-
-    def fields(node: Document, path: str = "") -> Iterator[_Field]:
-        schema = resolved(node)
-        required = schema.get("required", ())
-        for name, property_ in schema.get("properties", {}).items():
-            field = resolved(property_)
-            inner = f"{path}{name}"
-            yield _Field(inner, name in required, _kind(field), field.get("description", ""))
-            yield from fields(field, f"{inner}.")
-            yield from fields(field.get("items", {}), f"{inner}[].")
-
-    return _template.render(
-        document=document,
-        mount=document["servers"][0]["url"].rstrip("/"),
-        style=Markup(_STYLE),  # noqa: S704 - our own file
-        resolved=resolved,
-        fields=fields,
-    )
-
-
-def _kind(schema: Document) -> str:
-    if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
-    kind = str(schema.get("type", "any value"))
-    if kind == "array":
-        kind = f"array of {schema['items'].get('type', 'object')}s"
-    for low, high, unit in _LIMITS:
-        if high in schema:
-            kind += f", {schema.get(low, 0):,} to {schema[high]:,}{unit}"
-    return kind
-
-
-def _text(text: str) -> Markup:
-    # Of CommonMark, the descriptions use code and paragraphs.
-    html = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))).replace("\n\n", "</p><p>")
-    return Markup(f"<p>{html}</p>")  # noqa: S704 - escaped just there
-
-
-def _json(value: Any) -> str:  # noqa: ANN401 - JSON is of any type
-    encoded = msgspec.json.encode(value)
-    short = msgspec.json.format(encoded, indent=0).decode()
-    return short if len(short) <= _SHORT else msgspec.json.format(encoded).decode()
-
-
-_environment: Final = Environment(
-    loader=PackageLoader("benefits_http"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
-_environment.filters |= {"text": _text, "json": _json}
-_template: Final = _environment.get_template("docs.html")
+@cache  # filled by the first request: most worker processes never serve the page
+def _read(name: str, mimetype: str) -> _Content:
+    folder = _OWN if name.startswith("docs.") else _SWAGGER_UI
+    return _Content.of(folder.joinpath(name).read_bytes(), mimetype)

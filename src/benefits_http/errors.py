@@ -1,4 +1,4 @@
-"""The error table: which code and status each error of the core has over HTTP."""
+"""The error table: how each error of the core is answered over HTTP."""
 
 from __future__ import annotations
 
@@ -19,37 +19,43 @@ from benefits_core import (
 
 
 @attrs.frozen
-class Answer:
-    """How something is said over HTTP: the status, the stable code that programs look at, and headers of its own."""
+class ErrorSpec:
+    """How an error is answered: the HTTP status, the stable code for programs, and additional headers."""
 
     status: int
     code: str
     headers: dict[str, str] = attrs.field(factory=dict)
 
 
-INVALID_REQUEST: Final = Answer(400, "invalid_request")
-TOO_LARGE: Final = Answer(413, "request_too_large")
-UNSUPPORTED_MEDIA_TYPE: Final = Answer(415, "unsupported_media_type")
-UNFORESEEN: Final = Answer(500, "internal_error")
-# A unit of work has waited some seconds for its turn by then; one more, and it is worth another try.
-UNAVAILABLE: Final = Answer(503, "storage_unavailable", {"Retry-After": "1"})
+INVALID_REQUEST: Final = ErrorSpec(400, "invalid_request")
+REQUEST_TOO_LARGE: Final = ErrorSpec(413, "request_too_large")
+UNSUPPORTED_MEDIA_TYPE: Final = ErrorSpec(415, "unsupported_media_type")
+INTERNAL_ERROR: Final = ErrorSpec(500, "internal_error")
+# The store has waited for its whole patience already, so a client need not wait long before it tries again.
+STORAGE_UNAVAILABLE: Final = ErrorSpec(503, "storage_unavailable", {"Retry-After": "1"})
 
-# What Flask raises by itself: a body that its client never finished, no such path, not that method.
-HTTP_CODES: Final = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed"}
+# The codes of the errors that Flask raises itself: an incomplete body, an unknown path, a wrong method, and a body over
+# the limit that a program sets by MAX_CONTENT_LENGTH.
+HTTP_CODES: Final = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "request_too_large",
+}
 
-# A store may derive its own errors from these; a kind that isn't here is answered as its base is.
-ANSWERS: Final[dict[type[BenefitsError], Answer]] = {
-    BenefitsError: UNFORESEEN,
-    ProductsNotFoundError: Answer(400, "products_not_found"),
-    ProductsAlreadyPurchasedError: Answer(400, "products_already_purchased"),
-    InsufficientBalanceError: Answer(400, "insufficient_balance"),
-    InvalidUserIdError: Answer(400, "invalid_user_id"),
-    InvalidValueError: UNFORESEEN,  # what clients send is checked before it gets that far
-    InconsistentChangeError: UNFORESEEN,
-    StorageUnavailableError: UNAVAILABLE,
+# A class that is not in the table, such as one that a store derives, is answered as its nearest base class is.
+ERROR_SPECS: Final[dict[type[BenefitsError], ErrorSpec]] = {
+    BenefitsError: INTERNAL_ERROR,
+    ProductsNotFoundError: ErrorSpec(400, "products_not_found"),
+    ProductsAlreadyPurchasedError: ErrorSpec(400, "products_already_purchased"),
+    InsufficientBalanceError: ErrorSpec(400, "insufficient_balance"),
+    InvalidUserIdError: ErrorSpec(400, "invalid_user_id"),
+    InvalidValueError: INTERNAL_ERROR,  # every other value from a client is checked before the core receives it
+    InconsistentChangeError: INTERNAL_ERROR,
+    StorageUnavailableError: STORAGE_UNAVAILABLE,
 }
 
 
-def answer_to(error: BenefitsError) -> Answer:
-    """Return what an error of the core, or one that a store derives from it, is over HTTP."""
-    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+def error_spec(error: BenefitsError) -> ErrorSpec:
+    """Return how an error of the core, or of a class derived from one, is answered."""
+    return next(ERROR_SPECS[kind] for kind in type(error).__mro__ if kind in ERROR_SPECS)

@@ -8,14 +8,13 @@ change that succeeded, and not one that was refused because of another's result.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -25,17 +24,10 @@ from benefits_core.ports import UnitOfWork
 from benefits_sqlite.transaction import Transaction
 
 _Result = TypeVar("_Result")
+_Outcome = tuple[Any, BaseException | None]
 
 # More changes in a transaction would make the first ones wait for long.
 MAX_BATCH: Final = 64
-
-
-@attrs.frozen(eq=False)
-class _Call:
-    do: Callable[[UnitOfWork], Any]
-    deadline: float  # until when it may begin, by time.monotonic()
-    context: Context
-    future: Future[Any]
 
 
 class GroupCommit:
@@ -49,50 +41,54 @@ class GroupCommit:
         self._transaction = transaction
         self._patience = patience
         self._lock = ChangeLock()
-        self._mutex = Lock()
-        # The writer removes a call after its batch: as long as this is not empty, a change has to wait behind it.
-        self._calls: deque[_Call] = deque()
-        self._wake: SimpleQueue[bool] = SimpleQueue()  # False ends the writer
-        self._writer: Thread | None = None
-        self._closed = False
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()  # None ends the writer
+        # As long as there is one, callers don't run their own changes: the batch would never get the lock.
+        self._batch: list[_Call] = []
+        self._writing = Lock()  # held by the writer thread while it lives
+        self.closed = False
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`."""
-        if not self._calls:
+        if not self._batch and self._queue.empty():
             deadline = time.monotonic() + self._patience
             try:
                 return self._lock.run(partial(self._run_alone, do, deadline), timeout=0)
             except LockTimeoutError:
                 pass
-        future = self.submit(do)
+        place: _Place[_Result] = _Place()
         try:
-            wait(
-                [future], self._patience
-            )  # not future.result(timeout): `do` may raise a TimeoutError of its own
-            if future.cancel():
+            self._put(do, place)
+            if not place.wait(self._patience):
                 raise StorageUnavailableError(self._too_long())
-            return future.result()
+            return place.result()
         finally:
-            del future  # its error refers to this frame
+            place.cancel()  # if Ctrl-C arrived before it began
 
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """See :class:`~benefits_core.ports.NonBlockingStore`."""
-        self._lock.require_outside()
         future: Future[_Result] = Future()
-        call = _Call(do, time.monotonic() + self._patience, copy_context(), future)
-        with self._mutex:
-            if self._closed:
-                raise RuntimeError("the store is closed")
-            if self._writer is None:
-                writer = Thread(target=self._write, name="benefits-writer", daemon=True)
-                writer.start()
-                self._writer = writer
-            self._calls.append(call)
-        if len(self._calls) == 1:  # else the writer has a batch to end, and looks at the calls again after it
-            self._wake.put(True)  # noqa: FBT003 - a queue's item
+        self._put(do, future)
         return future
 
+    def _put(self, do: Callable[[UnitOfWork], _Result], place: Future[_Result] | _Place[_Result]) -> None:
+        self._lock.require_outside()
+        self.require_open()
+        if not self._writing.locked():
+            Thread(target=self._write, name="benefits-writer", daemon=True).start()
+        self._queue.put(_Call(do, time.monotonic() + self._patience, copy_context(), place))
+        if self.closed and place.cancel():  # the writer may have ended before it found this call
+            self.require_open()
+
+    def require_open(self) -> None:
+        """Return unless the store is closed.
+
+        :raises RuntimeError: it is.
+        """
+        if self.closed:
+            raise RuntimeError("the store is closed")
+
     def _run_alone(self, do: Callable[[UnitOfWork], _Result], deadline: float) -> _Result:
+        self.require_open()
         return finally_do(self._transaction.reset, partial(self._commit_alone, do, deadline))
 
     def _commit_alone(self, do: Callable[[UnitOfWork], _Result], deadline: float) -> _Result:
@@ -106,57 +102,148 @@ class GroupCommit:
         return result
 
     def _write(self) -> None:
-        while True:
-            go_on = self._wake.get()
-            while self._calls:
+        if not self._writing.acquire(blocking=False):
+            return  # another thread is the writer
+        try:
+            while self._take_call():
                 self._run_batch()
-            if not go_on:
-                return
+        finally:
+            self._writing.release()
+
+    def _take_call(self) -> bool:
+        call = self._queue.get()
+        if call is None:
+            self._queue.put(None)  # it stays, for the end of a batch is not the end of the writer
+            return False
+        self._batch.append(call)
+        return True
+
+    # An error refers to every frame that it has passed through, and to the callers of those. So none of the frames from here
+    # to a change holds a call: its future would refer to itself, and only the garbage collector could free it.
 
     def _run_batch(self) -> None:
-        outcomes: list[_Outcome] = []
-        _, error = _outcome(partial(self._commit_batch, outcomes))
-        if error is not None:
-            # Nothing was kept. A batch that could not even begin fails its first call alone: the others have time left.
-            reason = self._too_long() if isinstance(error, LockTimeoutError) else str(error)
-            outcomes[:] = [(None, StorageUnavailableError(reason)) for _ in range(len(outcomes) or 1)]
-            del error
-        _report([self._calls.popleft() for _ in outcomes], outcomes)
-        outcomes.clear()
+        failure = None
+        timeout = max(0.0, self._batch[0].deadline - time.monotonic())
+        try:
+            self._lock.run(
+                partial(finally_do, self._transaction.reset, self._commit_together), timeout=timeout
+            )
+        except LockTimeoutError:
+            failure = self._too_long()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was kept
+            failure = str(error)
+        self._report(failure)
 
-    def _commit_batch(self, outcomes: list[_Outcome]) -> None:
-        timeout = max(0.0, self._calls[0].deadline - time.monotonic())
-        run = partial(self._run_together, outcomes)
-        self._lock.run(lambda: finally_do(self._transaction.reset, run), timeout=timeout)
-
-    def _run_together(self, outcomes: list[_Outcome]) -> None:
-        self._transaction.begin(self._calls[0].deadline)
-        while len(outcomes) < min(len(self._calls), MAX_BATCH):
-            change = self._begin_call(len(outcomes))
-            outcomes.append((None, None) if change is None else _outcome(change))
+    def _commit_together(self) -> None:
+        # A batch that can't begin fails its first call alone, because no other has been taken: the others have time left.
+        self._transaction.begin(self._batch[0].deadline)
+        self._run_last()
+        while len(self._batch) < MAX_BATCH and not self._queue.empty() and self._take_call():
+            self._run_last()
         self._transaction.commit()
 
-    def _begin_call(self, position: int) -> Callable[[], object] | None:
-        call = self._calls[position]
-        if call.future.set_running_or_notify_cancel():
-            return partial(call.context.run, self._transaction.run, call.do)
-        return None
+    def _run_last(self) -> None:
+        change = self._begin_last()
+        if change is not None:
+            self._batch[-1].outcome = _outcome(change)
+
+    def _begin_last(self) -> Callable[[], object] | None:
+        call = self._batch[-1]
+        if not call.begin():
+            return None
+        if time.monotonic() > call.deadline:
+            call.outcome = None, StorageUnavailableError(self._too_long())
+            return None
+        return partial(call.context.run, self._transaction.run, call.do)
+
+    def _report(self, failure: str | None) -> None:
+        batch, self._batch = self._batch, []
+        for call in batch:
+            call.end(failure)
 
     def _too_long(self) -> str:
         return f"other changes have been running for {self._patience} s"
 
     def close(self) -> None:
-        """Run what waits, and refuse what comes later. Calling it again does nothing."""
-        with self._mutex:
-            self._closed = True
-        if self._writer is not None:
-            self._wake.put(False)  # noqa: FBT003 - a queue's item
-            self._writer.join()
+        """Run the changes that wait, refuse later ones, and close the transaction."""
+        self._lock.require_outside()
+        self.closed = True
+        self._queue.put(None)
+        self._writing.acquire()  # for ever: the writer has ended, and no other begins
+        self._lock.run(self._transaction.close, timeout=-1)
 
 
-# An error refers to every frame that it has passed through, and to the callers of those. So on the way to a change no frame
-# holds a future, and none keeps an outcome: the future would refer to itself, and only the garbage collector could free it.
-_Outcome = tuple[Any, BaseException | None]
+class _Place(Generic[_Result]):
+    """Where a thread waits for its change: a future whose methods Ctrl-C can't leave half-way.
+
+    In a ``Future``, both threads take one lock. If Ctrl-C arrives while the waiting thread holds it, the writer hangs.
+    """
+
+    def __init__(self) -> None:
+        self._claimed, self._ended = Lock(), Lock()
+        self._ended.acquire()
+        self._outcome: _Outcome = (None, None)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return self._claimed.acquire(blocking=False)
+
+    cancel = set_running_or_notify_cancel  # the first of the two succeeds
+
+    def set_result(self, result: _Result) -> None:
+        self._end((result, None))
+
+    def set_exception(self, error: BaseException) -> None:
+        self._end((None, error))
+
+    def _end(self, outcome: _Outcome) -> None:
+        self._outcome = outcome
+        self._ended.release()
+
+    def wait(self, patience: float) -> bool:
+        """Wait for the end. Return False if the change has not begun within this time; it never will."""
+        ended = self._ended.acquire(timeout=patience)
+        if not ended and self.cancel():
+            return False
+        return ended or self._ended.acquire()
+
+    def result(self) -> _Result:
+        """Return or raise what the change did, after its end."""
+        result: _Result
+        (result, error), self._outcome = self._outcome, (None, None)
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # it refers to this frame
+
+
+@attrs.define(eq=False)
+class _Call:
+    do: Callable[[UnitOfWork], Any]
+    deadline: float  # until when it may begin, by time.monotonic()
+    context: Context
+    place: Future[Any] | _Place[Any]
+    outcome: _Outcome = (None, None)
+    _begun: bool | None = None
+
+    def begin(self) -> bool:
+        """Return False if it has been cancelled; otherwise it can't be cancelled any more."""
+        if self._begun is None:
+            self._begun = self.place.set_running_or_notify_cancel()
+        return self._begun
+
+    def end(self, failure: str | None) -> None:
+        """Report the outcome, or why its batch could not be kept."""
+        if not self.begin():
+            return
+        result, error = self.outcome
+        if failure is not None:
+            error = StorageUnavailableError(failure)  # one for each caller, who adds a traceback to it
+        if error is None:
+            self.place.set_result(result)
+        else:
+            self.place.set_exception(error)
 
 
 def _outcome(function: Callable[[], object]) -> _Outcome:
@@ -164,14 +251,3 @@ def _outcome(function: Callable[[], object]) -> _Outcome:
         return function(), None
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
         return None, error
-
-
-def _report(calls: list[_Call], outcomes: list[_Outcome]) -> None:
-    for call, (result, error) in zip(calls, outcomes, strict=True):
-        future = call.future
-        if future.cancelled() or not (future.running() or future.set_running_or_notify_cancel()):
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)

@@ -1,4 +1,4 @@
-"""A look at a file before anything is written to it: whether it is a database, ours, whole, and of no later version."""
+"""The inspection of a file before anything is written to it: whether it is a database, ours, whole, and of no newer version."""
 
 from __future__ import annotations
 
@@ -17,8 +17,49 @@ from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
 from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
 
+# The length of the header with which every SQLite file begins.
 _HEADER_BYTES: Final = 100
-"""What every SQLite file begins with."""
+
+# The result codes by which SQLite says that it could not read or write, and not that something is wrong in the file.
+_UNREADABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+class UnsoundDatabaseError(StorageUnavailableError):
+    """The content of the file is not a sound database of this program."""
+
+
+def is_unreadable(error: sqlite3.DatabaseError) -> bool:
+    """Return whether SQLite could not read the file, so that nothing is known about its content."""
+    return _code(error) in _UNREADABLE
+
+
+def finding(error: sqlite3.DatabaseError) -> str:
+    """Return what SQLite has found wrong.
+
+    :raises sqlite3.DatabaseError: the given error, if it says nothing about the content.
+    """
+    if is_unreadable(error):
+        raise error
+    return f"SQLite: {error}"
+
+
+def _code(error: sqlite3.DatabaseError) -> int | None:
+    # Errors of Python's own, such as text that is not UTF-8, have no code. Extended codes have more in the upper bytes.
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
@@ -26,13 +67,14 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
 
     :param to_write: whether it has to be possible to write to it, too.
     :param patience: how long to wait for another program that has locked it, in seconds.
-    :raises StorageUnavailableError: it can't; the message names the file and what to do.
+    :raises UnsoundDatabaseError: its content is not a sound database of this program.
+    :raises StorageUnavailableError: it can't for another reason. The message names the file and what to do.
     """
     status = _inspect_place(path, to_write=to_write)
     if status is None or status.st_size == 0:
         return
     if status.st_size < _HEADER_BYTES:  # SQLite takes some of these for empty
-        raise StorageUnavailableError(f"{path}: it is not a database; name another file")
+        raise UnsoundDatabaseError(f"{path}: it is not a database; name another file")
     with _understood(path):
         if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
             raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
@@ -65,7 +107,13 @@ def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
 
     :param wait: how long its statements wait for another program that has locked the file, in seconds.
     """
-    return sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=wait)
+    file = Path(path).resolve()
+    # SQLite reads a file with a write-ahead log only where it can create one. Where it can't and there is none, nothing
+    # writes to the file; "immutable" tells SQLite so.
+    writable = os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True)
+    logs = [Path(f"{file}-{kind}") for kind in ("wal", "journal")]
+    options = "" if writable or any(log.exists() for log in logs) else "&immutable=1"
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
 
 
 @contextmanager
@@ -73,11 +121,13 @@ def _understood(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise StorageUnavailableError(f"{path}: it is not a database; name another file") from error
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
-            raise StorageUnavailableError(f"{path}: it is damaged; restore it from a backup") from error
-        raise StorageUnavailableError(f"{path}: {error}") from error
+        if is_unreadable(error):
+            raise StorageUnavailableError(f"{path}: {error}") from error
+        if _code(error) == sqlite3.SQLITE_NOTADB:
+            raise UnsoundDatabaseError(f"{path}: it is not a database; name another file") from error
+        if _code(error) == sqlite3.SQLITE_CORRUPT:
+            raise UnsoundDatabaseError(f"{path}: it is damaged; restore it from a backup") from error
+        raise UnsoundDatabaseError(f"{path}: {error}") from error
 
 
 def _inspect_content(path: str) -> None:
@@ -90,7 +140,7 @@ def _inspect_origin(path: str, db: Database) -> None:
     tables = db.table_names()
     applied = {migration.name for migration in migrations.applied(db)}
     if tables and not applied:
-        raise StorageUnavailableError(f"{path}: it is the database of another program; name another file")
+        raise UnsoundDatabaseError(f"{path}: it is the database of another program; name another file")
     unknown = applied - MIGRATION_NAMES
     if unknown:
         raise StorageUnavailableError(
@@ -106,7 +156,7 @@ def _inspect_size(path: str, db: Database) -> None:
     logged = _pages_in_log(Path(f"{os.path.realpath(path)}-wal"), page_size)
     here = Path(path).stat().st_size // page_size
     if not logged.issuperset(range(here + 1, pages + 1)):
-        raise StorageUnavailableError(f"{path}: it is cut short; restore it from a backup")
+        raise UnsoundDatabaseError(f"{path}: it is cut short; restore it from a backup")
 
 
 def _pages_in_log(log: Path, page_size: int) -> set[int]:

@@ -141,9 +141,8 @@ class SqliteOrderReader:
 
     def get(self, order_id: str) -> Order | None:
         """See :class:`~benefits_core.ports.OrderReader`."""
-        if not re.fullmatch("[1-9][0-9]{0,17}", order_id):
-            return None  # no order has such an id
-        rows = self._query(_SELECT_ORDER, (int(order_id),))
+        number = int(order_id) if re.fullmatch("[1-9][0-9]{0,17}", order_id) else 0  # which no order has
+        rows = self._query(_SELECT_ORDER, (number,))
         return _orders(rows)[0] if rows else None
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:

@@ -78,9 +78,7 @@ class Session:
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             # SQLite may have rolled back by itself; it would commit the next statement at once, alone.
-            lost = core_error(error)
-            self.state.lose(lost)
-            raise lost from error
+            raise self.state.lose(core_error(error)) from error
 
     def cache(self) -> Cache:
         """Return the cache, up to date."""
@@ -102,6 +100,7 @@ class SqliteUserRepository(SqliteUserReader):
         if rows:
             stored, number = user_from(user_id, rows), rows[0][0]
         else:
+            self._session.state.require_new(user)
             stored = user
             [[number]] = self._query(
                 "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",

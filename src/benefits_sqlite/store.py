@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
+from benefits_sqlite.connection import connect
 from benefits_sqlite.group_commit import GroupCommit
 from benefits_sqlite.inspection import inspect
 from benefits_sqlite.readers import (
@@ -30,6 +31,7 @@ from benefits_sqlite.readers import (
 )
 from benefits_sqlite.repositories import core_error
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.second_name import find_second_name
 from benefits_sqlite.transaction import Transaction
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 
@@ -56,11 +58,13 @@ class SqliteStore:
         self._file = os.path.realpath(path)
         self._patience = patience
         self._idle_readers: deque[Database] = deque()
-        self._closed = False
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
-        if file is not None:
+        if file is None:
+            # Only at the start: a hard link that a backup program makes for a while must not keep workers from starting.
+            _refuse_second_name(self.path)
+        else:
             self.identity = file
             self._verify()
         inspect(self.path, patience=patience)
@@ -79,20 +83,7 @@ class SqliteStore:
         self._changes = GroupCommit(self._transaction, patience)
 
     def _connect(self, *, create: bool = False) -> Database:
-        # Never recreate a missing file: SQLite would replay the old write-ahead log into it.
-        name = f"{Path(self._file).as_uri()}?mode={'rwc' if create else 'rw'}"
-        # isolation_level=None: transactions begin and end where this package says so, nowhere else.
-        connection = sqlite3.connect(
-            name, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False
-        )
-        try:
-            db = Database(connection, execute_plugins=False)
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute("PRAGMA synchronous = FULL")  # a commit returns once it has reached the disk
-        except BaseException:
-            connection.close()
-            raise
-        return db
+        return connect(self._file, timeout=self._patience, create=create)
 
     def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
         # Tried again as a whole: while another process does the same, some of these statements say at once that the file
@@ -138,7 +129,7 @@ class SqliteStore:
         )
 
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        self._require_open()
+        self._changes.require_open()
         try:
             db = self._idle_reader()
             try:
@@ -150,6 +141,8 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
         self._idle_readers.append(db)
+        if self._changes.closed:  # just now, by another thread
+            self._close_readers()
         return rows
 
     def _idle_reader(self) -> Database:
@@ -161,12 +154,10 @@ class SqliteStore:
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`. Changes that wait together are kept by one commit."""
-        self._require_open()
         return self._changes.change(do)
 
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """See :class:`~benefits_core.ports.NonBlockingStore`."""
-        self._require_open()
         return self._changes.submit(do)
 
     def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
@@ -181,10 +172,6 @@ class SqliteStore:
         finally:
             del future  # its error refers to this frame
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise RuntimeError(f"the store over {self.path} is closed")
-
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
         self._read("SELECT 1 FROM users LIMIT 1")
@@ -192,13 +179,13 @@ class SqliteStore:
     def close(self) -> None:
         """Run the changes that wait, and close the file. Using the store later raises RuntimeError.
 
-        Closing it again does nothing. No other thread may be in a change then.
+        Closing it again does nothing.
         """
-        if self._closed:
-            return
-        self._closed = True
-        self._changes.close()
-        self._transaction.close()
+        if not self._changes.closed:
+            self._changes.close()
+            self._close_readers()
+
+    def _close_readers(self) -> None:
         while self._idle_readers:
             self._idle_readers.pop().close()
 
@@ -209,3 +196,9 @@ class SqliteStore:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+
+def _refuse_second_name(path: str) -> None:
+    second = find_second_name(path)
+    if second is not None:
+        raise StorageUnavailableError(f"{path}: {second.fact}; {second.remedy}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from sqlite_utils import Database
 
-from benefits_core.errors import StorageUnavailableError
+from benefits_core.changes import finally_do
+from benefits_core.errors import BenefitsError, StorageUnavailableError
 from benefits_core.ports import UnitOfWork
 from benefits_sqlite.repositories import Cache, Session, SqliteUnitOfWork, core_error
 from benefits_sqlite.waiting import ProcessLock, unless_busy, wait_for
@@ -35,7 +37,7 @@ class Transaction:
         self._deadline = 0.0
         self._holds_changes = False  # whether the open transaction holds changes that are to be kept
         self._cache = Cache()
-        self._failure: Exception | None = None  # why SQLite has rolled back by itself
+        self._failure: str | None = None  # why the open transaction must not be kept
         self.verify = verify
 
     def begin(self, deadline: float) -> None:
@@ -49,30 +51,6 @@ class Transaction:
             raise StorageUnavailableError("another process has been writing for too long")
         self._begin()
 
-    def run(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
-        """Return what a change returns; if it raises, undo it alone."""
-        if self._failure is not None:
-            raise StorageUnavailableError(str(self._failure)) from self._failure
-        if not self._db.conn.in_transaction:  # the change before was alone, and was undone
-            self._begin()
-        # The first change of a transaction needs no savepoint: to undo it is to undo everything.
-        alone = not self._holds_changes
-        if not alone:
-            self._db.execute("SAVEPOINT change")
-        session = Session(self._db, self._cache)
-        try:
-            result = do(SqliteUnitOfWork(session))
-            session.state.require_usable()
-        except BaseException as error:
-            self._undo(error, alone=alone)
-            raise
-        finally:
-            session.state.end()
-        if not alone:
-            self._db.execute("RELEASE change")
-        self._holds_changes = True
-        return result
-
     def _begin(self) -> None:
         try:
             begun = wait_for(self._try_to_begin, self._deadline)
@@ -82,40 +60,78 @@ class Transaction:
             raise StorageUnavailableError("another program has locked the file for too long")
         self._cache.expire()
 
-    def _undo(self, error: BaseException, *, alone: bool) -> None:
+    def run(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        """Return what a change returns; if it raises, undo it alone."""
+        self._require_whole()
+        session = Session(self._db, self._cache)
+        return finally_do(session.state.end, lambda: self._run(session, do))
+
+    def _run(self, session: Session, do: Callable[[UnitOfWork], _Result]) -> _Result:
+        # The first change of a transaction needs no savepoint: to undo it is to undo everything.
+        alone = not self._holds_changes
+        self._failure = "a change was interrupted"
+        try:
+            if not alone:
+                session.query("SAVEPOINT change")
+            elif not self._db.conn.in_transaction:  # the change before was alone, and was undone
+                self._begin()
+            result = do(SqliteUnitOfWork(session))
+            session.state.require_usable()
+            if not alone:
+                session.query("RELEASE change")
+        except BaseException as error:
+            self._failure = str(error)
+            self._undo(alone=alone)
+            raise
+        self._holds_changes, self._failure = True, None
+        return result
+
+    def _undo(self, *, alone: bool) -> None:
         self._cache = Cache()
-        if alone:
-            self._db.rollback()
-        elif self._db.conn.in_transaction:
-            self._db.execute("ROLLBACK TO change")
-            self._db.execute("RELEASE change")
-        else:
-            # Some failures, a full disk among them, make SQLite roll back everything: all changes of it are lost.
-            self._failure = StorageUnavailableError(str(error))
+        # Some failures, a full disk among them, make SQLite roll back everything: then there is no such savepoint.
+        with suppress(BenefitsError):
+            if alone:
+                self._roll_back()
+            else:
+                self._execute("ROLLBACK TO change")
+                self._execute("RELEASE change")
+            self._failure = None
+
+    def _require_whole(self) -> None:
+        if self._failure is not None:
+            raise StorageUnavailableError(self._failure)
+
+    def _roll_back(self) -> None:
+        if self._db.conn.in_transaction:
+            self._execute("ROLLBACK")
+
+    def _execute(self, sql: str) -> None:
+        try:
+            self._db.execute(sql)
+        except sqlite3.DatabaseError as error:
+            raise core_error(error) from error
 
     def commit(self) -> None:
         """Keep the changes that were run since :meth:`begin`.
 
         :raises StorageUnavailableError: none of them is kept.
         """
-        if self._failure is not None:
-            raise StorageUnavailableError(str(self._failure)) from self._failure
+        self._require_whole()
         self.verify()
         if self._holds_changes:
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.DatabaseError as error:
-                raise core_error(error) from error
+            self._execute("COMMIT")
             self._holds_changes = False
             self.verify()  # again: the file may have been replaced just before the commit
 
     def reset(self) -> None:
         """Roll back what is not committed, and let other processes write. Calling it again does nothing."""
-        if self._holds_changes:
-            self._cache = Cache()
-        self._db.rollback()  # which does nothing outside of a transaction
-        self._holds_changes, self._failure = False, None
-        self._lock.release()
+        try:
+            if self._holds_changes or self._failure is not None:
+                self._cache = Cache()
+            self._roll_back()
+            self._holds_changes, self._failure = False, None
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close the connection and the lock."""

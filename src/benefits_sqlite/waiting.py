@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
+
+from benefits_sqlite.ownership import copy_ownership
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    error.add_note("The SQLite store runs on Linux and macOS; on Windows, use WSL or a container.")
+    raise
 
 PATIENCE: Final = 5.0
 """How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
@@ -48,32 +56,29 @@ class ProcessLock:
     It is two locks: one to hold, and one to be the next. A process that releases the first can't take it again at once: it
     would have to be the next before, and a process that waits is that already.
 
-    :param path: the beginning of the names of two empty files, which are created and stay.
+    It only makes the waiting fair. SQLite's own lock keeps two writers apart.
+
+    :param path: the database. Two empty files beside it are created and stay; their names begin with this path.
     """
 
     def __init__(self, path: str) -> None:
         with ExitStack() as opened:
-            self._lock = _open(f"{path}-lock")
+            self._lock = _open(f"{path}-lock", path)
             opened.callback(os.close, self._lock)
-            self._next = _open(f"{path}-next")
-            self._held = False
+            self._next = _open(f"{path}-next", path)
             opened.pop_all()
 
     def acquire(self, deadline: float) -> bool:
-        """Wait for it, unless it is held already; return whether it came before the deadline."""
-        if self._held:  # else it would wait for the next one, which waits for it
-            return True
+        """Wait for it; return whether it came before the deadline. Its holder has to release it first."""
         if not wait_for(lambda: _try(self._next), deadline):
             return False
         try:
-            self._held = wait_for(lambda: _try(self._lock), deadline)
+            return wait_for(lambda: _try(self._lock), deadline)
         finally:
             fcntl.flock(self._next, fcntl.LOCK_UN)
-        return self._held
 
     def release(self) -> None:
         """Release it. Calling it again does nothing, even if Ctrl-C has cut an acquisition short."""
-        self._held = False
         fcntl.flock(self._next, fcntl.LOCK_UN)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
@@ -83,9 +88,19 @@ class ProcessLock:
         os.close(self._next)
 
 
-def _open(path: str) -> int:
-    # For reading, which is enough to lock it: then it does not matter which user has made it.
-    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _open(path: str, database: str) -> int:
+    # To lock a file, reading is enough. In a folder of another user, a link could lead root to any file.
+    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(path, flags, 0o644)
+    except PermissionError:
+        # The owner of the database changed later, or an earlier version of this program left it.
+        Path(path).unlink()
+        file = os.open(path, flags, 0o644)
+    status = os.fstat(file)
+    if status.st_size == 0 and status.st_nlink == 1:  # otherwise it is not one that this program created
+        copy_ownership(database, file)
+    return file
 
 
 def _try(file: int) -> bool:

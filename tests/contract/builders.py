@@ -1,11 +1,11 @@
-"""Values for tests, and the small moves that tests of a store are made of."""
+"""Values for tests, and the small steps that tests of a store consist of."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from benefits_core import OfferProducts, Order, OrderLine, PlaceOrder, Product, Store, User
+from benefits_core import OfferProducts, Order, OrderLine, PlaceOrder, Product, Store, UnitOfWork, User
 
 NETFLIX = Product("netflix", "Netflix", Decimal("75.99"))
 SPOTIFY = Product("spotify", "Spotify", Decimal("45.99"))
@@ -27,14 +27,20 @@ def order(store: Store, user_id: str, *items: str) -> Order:
     return PlaceOrder(store)(user_id, items)
 
 
-def drawn_up(order_id: str, user_id: str, *products: Product) -> Order:
-    """Return an order that nobody has checked."""
-    return Order(
-        order_id, user_id, [OrderLine(product.product_id, product.price) for product in products], NOON
-    )
-
-
 def add_user(store: Store, user_id: str, opening_balance: int = 500) -> User:
     """Store a user, and return it."""
-    with store.unit_of_work() as work:
-        return work.users.get_or_add(User.newcomer(user_id, Decimal(opening_balance)))
+    return store.change(lambda work: work.users.get_or_add(User.new(user_id, Decimal(opening_balance))))
+
+
+def drawn_up(order_id: str, user_id: str, *products: Product) -> Order:
+    """Return an order that nothing has checked."""
+    lines = [OrderLine(product.product_id, product.price) for product in products]
+    return Order(order_id, user_id, lines, NOON)
+
+
+def buy(work: UnitOfWork, user_id: str, *products: Product) -> Order:
+    """Buy products for a user within a change, at prices that need not be the catalogue's."""
+    user = work.users.get_or_add(User.new(user_id))
+    buyer, bought = user.buy(products, order_id=work.orders.new_id(), placed_at=NOON)
+    work.orders.add(bought, buyer)
+    return bought

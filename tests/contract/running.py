@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-A_LONG_TIME = 60
+from waiting import A_LONG_TIME
+
 SEED = Path(__file__).parents[2] / "seed.json"
 
 
@@ -44,6 +45,10 @@ class Service:
     database: Path
     log: Path
     worker_count: int
+    began: float
+    """When it was started, by ``time.monotonic()``."""
+    start_took: float = 0
+    """How many seconds passed until it answered."""
     proxy: Callable[[str, Any], dict[str, str]] | None = None
     """What a proxy before it adds to the headers of a request for this path with this body."""
 
@@ -87,14 +92,24 @@ class Service:
         except (OSError, http.client.HTTPException):
             return False
 
-    def wait_until_it_answers(self) -> None:
-        """Wait for it, and say what it said if it never does."""
-        deadline = time.monotonic() + A_LONG_TIME
+    def wait_until_it_answers(self) -> float:
+        """Wait for it, and return how many seconds it took to start.
+
+        :raises AssertionError: it never answers; the message is what it has logged.
+        """
         while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > self.began + A_LONG_TIME:
                 self.kill()
                 raise AssertionError(self.log.read_text())
             time.sleep(0.01)
+        return time.monotonic() - self.began
+
+    def seconds(self, number: float) -> float:
+        """Return a limit for what has to be quick: so many seconds where a start of the service takes one.
+
+        On a slower machine it is as many starts: what has to be quick takes longer there too.
+        """
+        return number * max(1, self.start_took)
 
     def workers(self) -> set[int]:
         """Return the ids of the worker processes."""
@@ -114,14 +129,6 @@ class Service:
         self.process.wait(A_LONG_TIME)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + A_LONG_TIME
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def command_of(process: str) -> bytes:
     """Return the command line of a process; nothing, if it has ended."""
     try:
@@ -130,12 +137,22 @@ def command_of(process: str) -> bytes:
         return b""
 
 
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+_reserved: Final[list[socket.socket]] = []
+
+
+def reserve_port() -> int:
+    """Return a port that no other process is given as long as this one runs, and at which a service can listen.
+
+    A socket that is bound and does not listen reserves it. A port that is merely free now may be another test's, or the
+    local end of any connection, before the service listens; and services share a port without a word.
+    """
+    socket_of_it = socket.socket()
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        socket_of_it.setsockopt(socket.SOL_SOCKET, option, 1)
+    socket_of_it.bind(("127.0.0.1", 0))
+    _reserved.append(socket_of_it)
+    port: int = socket_of_it.getsockname()[1]
+    return port
 
 
 def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -159,9 +176,10 @@ def start(
     :param process_options: what ``subprocess.Popen`` is given, instead of the log as its output, say.
     """
     environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
-    port = free_port()
+    port = reserve_port()
     command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
+    began = time.monotonic()
     with log.open("wb") as output:
         usual: dict[str, Any] = {
             "stdout": output,
@@ -173,7 +191,7 @@ def start(
             [*before, *command, "--port", str(port), "--workers", str(workers), *options],
             **usual | process_options,
         )
-    return Service(process, port, database, log, workers)
+    return Service(process, port, database, log, workers, began)
 
 
 def seed(database: Path) -> None:
@@ -188,8 +206,7 @@ def running(database: Path, *options: str, workers: int = 2) -> Iterator[Service
     seed(database)
     service = start(database, *options, workers=workers)
     try:
-        service.wait_until_it_answers()
-        yield service
+        yield attrs.evolve(service, start_took=service.wait_until_it_answers())
     finally:
         if service.process.poll() is None:
             service.stop()

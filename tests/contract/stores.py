@@ -1,45 +1,60 @@
-"""The stores that the contract is run against. A new store adds one line to STORES."""
+"""The stores that the contract is run against. A new store adds one line to STORES, and one to NON_BLOCKING if it can."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from benefits_core import MemoryStore, Store
+from benefits_core import MemoryStore, NonBlockingStore, Store
 from benefits_sqlite import SqliteStore
+
+_StoreT_co = TypeVar("_StoreT_co", bound=Store, covariant=True)
+
+PATIENCE = 25.0
+"""How long changes wait to begin, in seconds, where a test is not about that: longer than any of them takes."""
+
+
+class Open(Protocol[_StoreT_co]):
+    """Opens the store that a folder holds; what was kept there before is there again, if the store is lasting."""
+
+    def __call__(self, folder: Path, /, *, patience: float = PATIENCE) -> AbstractContextManager[_StoreT_co]:
+        """Return the store, as a context manager that closes it."""
+        ...
 
 
 @attrs.frozen
-class StoreKind:
+class Kind(Generic[_StoreT_co]):
     """A way to open a store.
 
     :param name: what tests are called by.
-    :param open: opens the store that a folder holds; what was kept there before is there again, if it is lasting.
     :param lasting: whether what it keeps outlives it, and several processes can share it.
     """
 
     name: str
-    open: Callable[[Path], AbstractContextManager[Store]]
-    lasting: bool
+    open: Open[_StoreT_co]
+    lasting: bool = False
+
+
+StoreKind = Kind[Store]
+NonBlockingKind = Kind[NonBlockingStore]
 
 
 @contextmanager
-def _memory(_: Path) -> Iterator[Store]:
-    yield MemoryStore()
+def _memory(_: Path, *, patience: float = PATIENCE) -> Iterator[MemoryStore]:
+    yield MemoryStore(patience=patience)
 
 
 @contextmanager
-def _sqlite(folder: Path) -> Iterator[Store]:
-    with SqliteStore(folder / "benefits.db") as store:
+def _sqlite(folder: Path, *, patience: float = PATIENCE) -> Iterator[SqliteStore]:
+    with SqliteStore(folder / "benefits.db", patience=patience) as store:
         yield store
 
 
-STORES = [
-    StoreKind("memory", _memory, lasting=False),
-    StoreKind("sqlite", _sqlite, lasting=True),
-]
+STORES: list[StoreKind] = [Kind("memory", _memory), Kind("sqlite", _sqlite, lasting=True)]
+NON_BLOCKING: list[NonBlockingKind] = [Kind("sqlite", _sqlite, lasting=True)]
 
 LASTING = [kind for kind in STORES if kind.lasting]

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from threading import Thread
 import pytest
 
 from contract.causing import require, run_as, serving
-from contract.running import A_LONG_TIME, Service, free_port, wait_for
+from contract.running import Service, reserve_port
+from waiting import A_LONG_TIME, wait_for
 
 SERVE = [sys.executable, "-m", "benefits_service", "serve"]
 
@@ -68,9 +70,9 @@ def test_a_second_service_at_an_address_of_the_first_is_refused_in_one_line(
 @contextmanager
 def listening_at(host: str, database: Path) -> Iterator[Service]:
     """Run a service that listens at an address, and that answers at 127.0.0.1."""
-    port = free_port()
+    port = reserve_port()
     with serving_anywhere(database, port, host) as process:
-        service = Service(process, port, database, database, 2)
+        service = Service(process, port, database, database, 2, time.monotonic())
         wait_for(service.answers_at_all)
         yield service
 
@@ -110,7 +112,7 @@ def test_a_second_service_of_another_user_is_refused_in_one_line(database: Path)
 @pytest.mark.parametrize("attempt", [1, 2, 3])
 def test_of_services_started_at_the_same_moment_one_serves(tmp_path: Path, attempt: int) -> None:
     """Several times, since they have to meet by chance."""
-    port = free_port()
+    port = reserve_port()
     processes: list[subprocess.Popen[str]] = []
     ended: list[tuple[int, str, str]] = []
 
@@ -160,7 +162,7 @@ def test_of_processes_that_claim_an_address_at_the_same_moment_one_gets_it() -> 
         "        print(error.strerror, flush=True)\n"
         "sys.stdin.readline()\n"
     )
-    ports = [str(free_port()) for _ in range(100)]
+    ports = [str(reserve_port()) for _ in range(100)]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", program, *ports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -188,7 +190,7 @@ def test_a_restart_right_after_a_stop_gets_the_address_although_connections_are_
             pass
         connection.close()
     with serving_anywhere(database, service.port, "127.0.0.1") as process:
-        again = Service(process, service.port, database, database, 2)
+        again = Service(process, service.port, database, database, 2, time.monotonic())
         wait_for(again.answers_at_all)
 
 

@@ -13,9 +13,10 @@ from threading import Thread
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from contract.running import A_LONG_TIME, Service, running
+from contract.running import Service, running
+from waiting import A_LONG_TIME
 
 FRONTEND = Path(__file__).parent / "frontend"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -80,7 +81,8 @@ def browser() -> Iterator[Browser]:
     assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no Chromium"
     with sync_playwright() as playwright:
         flags = ["--disable-gpu", "--disable-quic"]  # beside those that Playwright sets
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags) as launched:
+        patience = A_LONG_TIME * 1000
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=patience) as launched:
             yield launched
 
 
@@ -307,3 +309,97 @@ class TestBuiltFrontend:
 
         assert answer
         assert (answer.status, answer.json()) == (404, {"error": "not_found"})
+
+
+class TestDocs:
+    @pytest.fixture
+    def problems(self, page: Page, service: Service) -> list[str]:
+        """Return a list of all that goes wrong in the page: errors, violations of its policy, requests to elsewhere."""
+        found: list[str] = []
+
+        def note_request(request: Request) -> None:
+            if not request.url.startswith((f"{address(service)}/", "data:")):
+                found.append(f"request to {request.url}")
+
+        page.on("console", lambda message: found.append(message.text))
+        page.on("pageerror", lambda error: found.append(str(error)))
+        page.on("request", note_request)
+        return found
+
+    @pytest.mark.parametrize("prefix", ["", "/api"])
+    def test_an_order_is_placed_by_trying_it_out(
+        self, page: Page, service: Service, problems: list[str], prefix: str
+    ) -> None:
+        user_id = f"reader-of{prefix.replace('/', '-')}-docs"
+        page.goto(f"{address(service)}{prefix}/docs")
+        operation = page.locator("#operations-orders-placeOrder")
+        operation.get_by_role("button", name="Place an order").click()
+        operation.get_by_role("button", name="Try it out").click()
+        operation.get_by_role("textbox").fill(draft(user_id))
+        operation.get_by_role("button", name="Execute").click()
+
+        response = operation.locator(".live-responses-table")
+        expect(response.locator("tbody .response-col_status")).to_have_text("200")
+        expect(response).to_contain_text("75.99")
+        expect(operation.locator(".request-url")).to_contain_text(f"{address(service)}{prefix}/orders")
+        assert service.user(user_id)["product_ids"] == ["netflix"]
+        assert problems == []
+
+    def test_every_operation_and_schema_can_be_read(
+        self, page: Page, service: Service, problems: list[str]
+    ) -> None:
+        described = service.request("GET", "/api/openapi.json").json["paths"]
+        page.goto(f"{address(service)}/api/docs")
+        operations = page.locator(".opblock")
+        expect(operations).to_have_count(sum(map(len, described.values())))
+        for unfolded in operations.all():
+            unfolded.locator(".opblock-summary-control").click()
+            expect(unfolded.locator(".responses-table")).to_be_visible()
+        operation = page.locator("#operations-orders-placeOrder")
+        for schema in operation.get_by_role("tab", name="Schema").all():
+            schema.click()
+
+        expect(operation.get_by_text("OrderRequest")).to_be_visible()
+        assert problems == []
+
+    def test_behind_an_identity_it_sends_the_name_that_a_proxy_would(
+        self, page: Page, tmp_path: Path
+    ) -> None:
+        with running(tmp_path / "benefits.db", "--identity-header", "X-Forwarded-User") as service:
+            page.goto(f"{address(service)}/docs")
+            page.get_by_role("button", name="Authorize").click()
+            dialog = page.locator(".modal-ux")
+            dialog.get_by_role("textbox").fill("johndoe")
+            dialog.get_by_role("button", name="Apply credentials").click()
+            dialog.get_by_role("button", name="Close").last.click()
+            operation = page.locator("#operations-users-getUser")
+            operation.get_by_role("button", name="Get a user").click()
+            operation.get_by_role("button", name="Try it out").click()
+            operation.get_by_role("button", name="Execute").click()
+
+            response = operation.locator(".live-responses-table")
+            expect(response.locator("tbody .response-col_status")).to_have_text("200")
+            expect(response).to_contain_text("johndoe")
+
+    @pytest.mark.parametrize("width", [360, 1280])
+    def test_it_fits_into_a_screen(self, page: Page, service: Service, width: int) -> None:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{address(service)}/api/docs")
+        operation = page.locator("#operations-orders-placeOrder")
+        operation.get_by_role("button", name="Place an order").click()
+        expect(operation.locator(".responses-table")).to_be_visible()
+
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    def test_a_second_visit_transfers_no_file_again(self, page: Page, service: Service) -> None:
+        page.goto(f"{address(service)}/docs")
+        expect(page.locator(".opblock").first).to_be_visible()
+        page.reload()
+        expect(page.locator(".opblock").first).to_be_visible()
+        sizes = page.evaluate(
+            """performance.getEntriesByType("resource").map(entry => [new URL(entry.name).pathname, entry.transferSize])"""
+        )
+
+        # Resource Timing: 300 for an answer without its body.
+        assert {size for _, size in sizes} == {300}
+        assert "/docs/swagger-ui-bundle.js" in dict(sizes)

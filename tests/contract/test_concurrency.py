@@ -1,11 +1,12 @@
-"""What every store promises when many use it at once: waiting, one after the other, and reading all the while."""
+"""What every store promises to threads and processes that use it together: waiting, patience, and reading meanwhile."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
 from multiprocessing.queues import Queue
@@ -25,22 +26,27 @@ from benefits_core import (
     OrderRefusedError,
     PlaceOrder,
     Product,
+    StorageUnavailableError,
     Store,
     UnitOfWork,
     User,
 )
-from contract.builders import CATALOGUE, NOON, add_user, order, stocked
+from contract.builders import CATALOGUE, NETFLIX, add_user, buy, order, stocked
 from contract.stores import LASTING, StoreKind
+from waiting import A_LONG_TIME
 
 Result = TypeVar("Result")
 
 THREADS = 20
-# How long something that must not happen is given to happen, and something that must, in seconds.
+# How long a change that must wait is given to go wrong, in seconds. If it does wait, as it must, no length is too short.
 A_MOMENT = 0.3
-A_LONG_TIME = 30
 
 spawn = multiprocessing.get_context("spawn")
 lasting = pytest.mark.parametrize("kind", LASTING, ids=lambda kind: kind.name)
+
+
+class DeliberateError(Exception):
+    """Something that goes wrong in a change."""
 
 
 def outcome(store: Store, user_id: str, items: Sequence[str]) -> str:
@@ -64,36 +70,60 @@ def all_at_once(calls: Sequence[Callable[[], Result]]) -> list[Result]:
         return list(pool.map(run, calls))
 
 
-def buy_netflix(work: UnitOfWork, user: User) -> None:
-    """Buy Netflix for a user within a unit of work."""
-    [netflix] = work.products.find(["netflix"]).values()
-    _, bought = user.buy([netflix], order_id=work.orders.next_id(), placed_at=NOON)
-    work.orders.add(bought)
+@contextmanager
+def running_change(store: Store) -> Iterator[Callable[[], None]]:
+    """Have a change of another thread run during the block, or until what is given is called."""
+    has_begun, may_end = Event(), Event()
+
+    def wait(_: UnitOfWork) -> None:
+        has_begun.set()
+        assert may_end.wait(A_LONG_TIME)
+
+    with ThreadPoolExecutor(1) as pool:
+        change = pool.submit(store.change, wait)
+
+        def end() -> None:
+            may_end.set()
+            change.result(A_LONG_TIME)
+
+        try:
+            assert has_begun.wait(A_LONG_TIME)
+            yield end
+        finally:
+            end()
 
 
 class TestWaiting:
-    def test_a_second_buyer_waits_until_the_first_has_ended_and_is_then_refused(self, store: Store) -> None:
+    def test_second_buyer_waits_until_the_first_change_is_kept_and_is_then_refused(
+        self, store: Store
+    ) -> None:
         stocked(store)
         trying, passed = Event(), Event()
 
+        def look(work: UnitOfWork) -> str:
+            user = work.users.get_or_add(User.new("jo"))
+            passed.set()
+            return "refused" if "netflix" in user.product_ids else "sold twice"
+
         def second() -> str:
             trying.set()
-            with store.unit_of_work() as work:
-                user = work.users.get_or_add(User.newcomer("jo"))
-                passed.set()
-                return "refused" if "netflix" in user.product_ids else "sold twice"
+            return store.change(look)
 
         with ThreadPoolExecutor() as pool:
-            with store.unit_of_work() as work:
-                user = work.users.get_or_add(User.newcomer("jo"))
-                answer = pool.submit(second)
+
+            def first(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("jo"))
+                waiting.append(pool.submit(second))
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
-                buy_netflix(work, user)
+                buy(work, "jo", NETFLIX)
                 assert not passed.is_set()
-            assert answer.result(A_LONG_TIME) == "refused"
 
-    def test_a_second_buyer_goes_on_when_the_first_has_failed(self, store: Store) -> None:
+            waiting: list[Future[str]] = []
+            store.change(first)
+            assert waiting[0].result(A_LONG_TIME) == "refused"
+
+    def test_second_buyer_continues_when_the_first_change_has_failed(self, store: Store) -> None:
         stocked(store)
         trying = Event()
 
@@ -102,60 +132,137 @@ class TestWaiting:
             return outcome(store, "jo", ["netflix"])
 
         with ThreadPoolExecutor() as pool:
-            with pytest.raises(ZeroDivisionError), store.unit_of_work() as work:
-                user = work.users.get_or_add(User.newcomer("jo"))
-                answer = pool.submit(second)
+
+            def first(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("jo"))
+                waiting.append(pool.submit(second))
                 assert trying.wait(A_LONG_TIME)
-                buy_netflix(work, user)
-                1 / 0  # noqa: B018 - the division is the failure
-            assert answer.result(A_LONG_TIME) == "placed"
+                buy(work, "jo", NETFLIX)
+                raise DeliberateError
+
+            waiting: list[Future[str]] = []
+            with pytest.raises(DeliberateError):
+                store.change(first)
+            assert waiting[0].result(A_LONG_TIME) == "placed"
 
     @lasting
     def test_a_buyer_in_another_process_waits_too(self, kind: StoreKind, tmp_path: Path) -> None:
         with kind.open(tmp_path) as store:
             stocked(store)
-            trying, passed, answers = spawn.Event(), spawn.Event(), spawn.Queue()
-            other = spawn.Process(target=buy_elsewhere, args=(kind, tmp_path, trying, passed, answers))
-            with store.unit_of_work() as work:
-                user = work.users.get_or_add(User.newcomer("jo"))
+            trying, passed, outcomes = spawn.Event(), spawn.Event(), spawn.Queue()
+            other = spawn.Process(target=buy_elsewhere, args=(kind, tmp_path, trying, passed, outcomes))
+
+            def first(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("jo"))
                 other.start()
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
-                buy_netflix(work, user)
+                buy(work, "jo", NETFLIX)
                 assert not passed.is_set()
-            assert answers.get(timeout=A_LONG_TIME) == "ProductsAlreadyPurchasedError"
+
+            store.change(first)
+            assert outcomes.get(timeout=A_LONG_TIME) == "ProductsAlreadyPurchasedError"
             other.join(A_LONG_TIME)
             assert other.exitcode == 0
 
 
-class TestReadingBesideAWriter:
-    def test_reading_never_waits_for_a_unit_of_work(self, store: Store) -> None:
+class TestPatience:
+    def test_a_change_that_can_not_begin_in_time_raises_and_is_never_run(
+        self, kind: StoreKind, tmp_path: Path
+    ) -> None:
+        runs: list[str] = []
+
+        def run(_: UnitOfWork) -> None:
+            runs.append("run")
+
+        with kind.open(tmp_path, patience=0.05) as store:
+            with running_change(store):
+                for _ in range(2):
+                    with pytest.raises(StorageUnavailableError, match="for 0.05 s"):
+                        store.change(run)
+            store.change(lambda _: runs.append("later"))
+
+        assert runs == ["later"]
+
+    def test_a_change_that_has_begun_is_not_abandoned(self, kind: StoreKind, tmp_path: Path) -> None:
+        """Its own patience, and that of a change which waits for it, run out while it runs."""
+        with kind.open(tmp_path, patience=0.05) as store:
+            stocked(store)
+
+            def slow(work: UnitOfWork) -> Order:
+                with ThreadPoolExecutor() as pool, pytest.raises(StorageUnavailableError):
+                    pool.submit(add_user, store, "al").result(A_LONG_TIME)
+                return buy(work, "jo", NETFLIX)
+
+            placed = store.change(slow)
+
+            assert store.orders.of_user("jo") == (placed,)
+            assert store.users.get("al") is None
+
+    def test_a_change_that_has_waited_is_not_abandoned(self, kind: StoreKind, tmp_path: Path) -> None:
+        """It begins in time, behind another one, and then takes longer than the patience."""
+        with kind.open(tmp_path, patience=1) as store, ThreadPoolExecutor() as pool:
+            has_begun, may_end = Event(), Event()
+
+            def slow(work: UnitOfWork) -> User:
+                has_begun.set()
+                assert may_end.wait(A_LONG_TIME)
+                return work.users.get_or_add(User.new("jo"))
+
+            waiting = []
+            while not has_begun.is_set():  # on a busy machine, its patience may run out before it can begin
+                with running_change(store) as end:
+                    waiting.append(pool.submit(store.change, slow))
+                    end()
+                while not (has_begun.wait(0.01) or waiting[-1].done()):
+                    pass
+            with pytest.raises(StorageUnavailableError):
+                add_user(store, "al")
+            may_end.set()
+
+            assert waiting[-1].result(A_LONG_TIME) == store.users.get("jo")
+
+
+class TestReadingBesideAChange:
+    def test_reading_never_waits_for_a_change(self, store: Store) -> None:
         order(stocked(store), "jo", "netflix")
         known = store.users.get("jo")
 
-        with store.unit_of_work() as work, ThreadPoolExecutor() as pool:
-            work.users.get_or_add(User.newcomer("jo"))
+        def read_elsewhere(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("jo"))
             work.products.put([Product("new", "New", Decimal(1))])
+            with ThreadPoolExecutor() as pool:
+                assert pool.submit(GetUser(store), "jo").result(A_LONG_TIME) == known
+                assert pool.submit(ListProducts(store)).result(A_LONG_TIME) == CATALOGUE
+                assert pool.submit(store.products.find, ["netflix"]).result(A_LONG_TIME) == {
+                    "netflix": NETFLIX
+                }
+                assert pool.submit(store.orders.get, "1").result(A_LONG_TIME) is not None
+                assert len(pool.submit(store.orders.of_user, "jo").result(A_LONG_TIME)) == 1
+                pool.submit(store.ping).result(A_LONG_TIME)
 
-            assert pool.submit(GetUser(store), "jo").result(A_LONG_TIME) == known
-            assert pool.submit(ListProducts(store)).result(A_LONG_TIME) == CATALOGUE
-            assert pool.submit(store.orders.get, "1").result(A_LONG_TIME) is not None
-            assert len(pool.submit(store.orders.of_user, "jo").result(A_LONG_TIME)) == 1
-            pool.submit(store.ping).result(A_LONG_TIME)
+        store.change(read_elsewhere)
 
-    def test_whoever_sees_what_a_user_owns_finds_the_order_of_it(self, store: Store) -> None:
+    def test_a_reader_sees_an_order_and_its_buyer_together(self, store: Store) -> None:
         catalogue = [Product(f"p{number}", "P", Decimal(1)) for number in range(50)]
         OfferProducts(store)(catalogue)
         add_user(store, "jo")
         done = Event()
 
+        def bought() -> tuple[list[str], list[str]]:
+            user = store.users.get("jo")
+            assert user is not None
+            assert user.balance == user.opening_balance - len(user.product_ids)
+            orders = store.orders.of_user("jo")
+            return list(user.product_ids), [item for one in orders for item in one.items]
+
         def read() -> None:
             while not done.is_set():
-                user = store.users.get("jo")
-                assert user is not None
-                orders = store.orders.of_user("jo")
-                assert {item for one in orders for item in one.items} >= set(user.product_ids)
-                assert user.balance == user.opening_balance - len(user.product_ids)
+                owned_before, ordered = bought()
+                owned_after, _ = bought()
+                # Whatever is read later holds what was read before, in whichever of the two it was.
+                assert ordered[: len(owned_before)] == owned_before
+                assert owned_after[: len(ordered)] == ordered
 
         with ThreadPoolExecutor() as pool:
             reader = pool.submit(read)
@@ -166,7 +273,7 @@ class TestReadingBesideAWriter:
 
 
 class TestRacingThreads:
-    def test_of_identical_orders_exactly_one_wins(self, store: Store) -> None:
+    def test_of_identical_orders_exactly_one_is_placed(self, store: Store) -> None:
         stocked(store)
 
         outcomes = Counter(all_at_once([partial(outcome, store, "jo", ["netflix", "spotify"])] * THREADS))
@@ -185,9 +292,9 @@ class TestRacingThreads:
         user = store.users.get("jo")
         assert user is not None
         assert user.balance == 0
-        assert {item for one in store.orders.of_user("jo") for item in one.items} == set(user.product_ids)
+        assert [item for one in store.orders.of_user("jo") for item in one.items] == list(user.product_ids)
 
-    def test_orders_of_many_users_all_succeed_under_ids_of_their_own(self, store: Store) -> None:
+    def test_orders_of_many_users_all_succeed_with_different_ids(self, store: Store) -> None:
         stocked(store)
 
         def place(name: str) -> Order:
@@ -198,7 +305,7 @@ class TestRacingThreads:
         assert len({one.order_id for one in placed}) == THREADS
         assert all(store.orders.get(one.order_id) == one for one in placed)
 
-    def test_a_user_seen_first_by_many_is_created_once(self, store: Store) -> None:
+    def test_a_user_whom_many_threads_look_up_first_is_created_once(self, store: Store) -> None:
         users = all_at_once([partial(GetUser(store, Decimal(number)), "jo") for number in range(THREADS)])
 
         assert users == [store.users.get("jo")] * THREADS
@@ -210,9 +317,10 @@ class TestRacingProcesses:
         self, kind: StoreKind, tmp_path: Path
     ) -> None:
         processes = 4
-        answers = race(kind, tmp_path, [["netflix", "spotify"]] * processes, stock=True)
+        outcomes = race(kind, tmp_path, [["netflix", "spotify"]] * processes, stock=True)
 
-        assert answers == {"placed": 1, "ProductsAlreadyPurchasedError": processes * THREADS_PER_PROCESS - 1}
+        refused = processes * THREADS_PER_PROCESS - 1
+        assert outcomes == {"placed": 1, "ProductsAlreadyPurchasedError": refused}
         with kind.open(tmp_path) as store:
             user = store.users.get("jo")
             assert user == User("jo", Decimal(500), Decimal("378.02"), ("netflix", "spotify"))
@@ -224,9 +332,9 @@ class TestRacingProcesses:
         with kind.open(tmp_path) as store:
             OfferProducts(store)([Product(f"p{number}", "P", Decimal(200)) for number in range(4)])
 
-        answers = race(kind, tmp_path, [[f"p{number}"] for number in range(4)], stock=False)
+        outcomes = race(kind, tmp_path, [[f"p{number}"] for number in range(4)], stock=False)
 
-        assert answers["placed"] == 2
+        assert outcomes["placed"] == 2
         with kind.open(tmp_path) as store:
             user = store.users.get("jo")
             assert user is not None
@@ -238,43 +346,43 @@ THREADS_PER_PROCESS = 5
 
 
 def buy_elsewhere(
-    kind: StoreKind, folder: Path, trying: ProcessEvent, passed: ProcessEvent, answers: Queue[str]
+    kind: StoreKind, folder: Path, trying: ProcessEvent, passed: ProcessEvent, outcomes: Queue[str]
 ) -> None:
     """Buy Netflix for jo in this process."""
     with kind.open(folder) as store:
         trying.set()
-        answer = outcome(store, "jo", ["netflix"])
+        ended = outcome(store, "jo", ["netflix"])
         passed.set()
-        answers.put(answer)
+        outcomes.put(ended)
 
 
 def race(kind: StoreKind, folder: Path, baskets: list[list[str]], *, stock: bool) -> Counter[str]:
     """Let a process for each basket order it for jo in several threads, all released together; return the outcomes."""
-    barrier, answers = spawn.Barrier(len(baskets)), spawn.Queue()
+    barrier, outcomes = spawn.Barrier(len(baskets)), spawn.Queue()
     processes = [
-        spawn.Process(target=race_in_process, args=(kind, folder, basket, stock, barrier, answers))
+        spawn.Process(target=race_in_process, args=(kind, folder, basket, stock, barrier, outcomes))
         for basket in baskets
     ]
     for process in processes:
         process.start()
-    outcomes = Counter(outcome for _ in processes for outcome in answers.get(timeout=A_LONG_TIME))
+    counted = Counter(outcome for _ in processes for outcome in outcomes.get(timeout=A_LONG_TIME))
     for process in processes:
         process.join(A_LONG_TIME)
     assert [process.exitcode for process in processes] == [0] * len(processes)
-    return outcomes
+    return counted
 
 
-def race_in_process(  # noqa: PLR0913, PLR0917 - what a process is told at its start
+def race_in_process(  # noqa: PLR0913, PLR0917 - what a process is given at its start
     kind: StoreKind,
     folder: Path,
     basket: list[str],
     stock: bool,  # noqa: FBT001 - the same
     barrier: ProcessBarrier,
-    answers: Queue[list[str]],
+    outcomes: Queue[list[str]],
 ) -> None:
     """Be one process of a race."""
     barrier.wait(A_LONG_TIME)
     with kind.open(folder) as store:
         if stock:
             stocked(store)
-        answers.put(all_at_once([partial(outcome, store, "jo", basket)] * THREADS_PER_PROCESS))
+        outcomes.put(all_at_once([partial(outcome, store, "jo", basket)] * THREADS_PER_PROCESS))

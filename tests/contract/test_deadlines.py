@@ -19,8 +19,9 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.causing import require, serving
-from contract.running import A_LONG_TIME, Answer, Service, benefits, start, wait_for
+from contract.running import Answer, Service, benefits, start
 from contract.test_faults import connections, storming, write_lock_held
+from waiting import A_LONG_TIME, wait_for
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
 

@@ -15,7 +15,8 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.causing import serving
-from contract.running import A_LONG_TIME, SEED, wait_for
+from contract.running import SEED
+from waiting import A_LONG_TIME, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("benefits")

@@ -28,8 +28,9 @@ import pytest
 from benefits_core import OfferProducts, Order, PlaceOrder, Store
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
-from contract.running import A_LONG_TIME, SEED, Service, benefits, running, seed, start, wait_for
+from contract.running import SEED, Service, benefits, running, seed, start
 from contract.stores import LASTING, StoreKind
+from waiting import A_LONG_TIME, wait_for
 
 OK, REFUSED, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE
 ITEMS = ("netflix", "spotify", "amazon-prime", "gym-membership", "museum-pass", "flu-vaccination")

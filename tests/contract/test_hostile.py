@@ -13,13 +13,14 @@ from zlib import crc32
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benefits_core import InvalidUserIdError
 from benefits_core.values import normal_user_id
 from benefits_sqlite import SqliteStore, audit_database
 from contract.running import Service, running
+from waiting import A_LONG_TIME
 
 ORDER = b'{"order":{"items":["netflix"],"user_id":"victim"}}'
 JSON = "application/json"
@@ -104,7 +105,7 @@ def test_a_body_that_can_not_be_understood_is_refused(service: Service, body: by
     assert_refused(answer, 400, "invalid_request")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(body=st.binary(max_size=200) | st.from_regex(rb'\{"order":[\x00-\xff]{0,60}\}', fullmatch=True))
 def test_random_bytes_are_refused(service: Service, body: bytes) -> None:
     answer = service.request("POST", "/orders", body, **{"Content-Type": JSON})
@@ -129,7 +130,7 @@ def test_a_body_of_another_type_is_refused(service: Service, content_type: str) 
     assert_refused(answer, 415, "unsupported_media_type")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(path=st.binary(max_size=100))
 def test_any_bytes_as_a_path_are_answered_in_json(service: Service, path: bytes) -> None:
     """Percent-encoded, so that the web server lets them through to the application."""
@@ -180,7 +181,7 @@ def test_every_method_everywhere_is_answered_without_html(service: Service, meth
 
 def raw(service: Service, request: bytes) -> bytes:
     """Send bytes, and return the answer's first line."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(request)
         return connection.makefile("rb").readline()
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from contract.causing import in_mount_namespace, serving
-from contract.running import A_LONG_TIME, Service, wait_for
+from contract.running import Service
+from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
 

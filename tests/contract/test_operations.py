@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from contract.running import Service, running, wait_for
+from contract.running import Service, running
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_metrics_are_those_of_all_workers_whichever_is_asked(service: Service) -
 
     # A request is told of right after its answer, and another worker may be asked in between.
     counted = 'benefits_http_request_duration_seconds_count{method="POST",route="/orders"}'
-    wait_for(lambda: metrics(service)[counted] == 90)
+    wait_for(lambda: metrics(service).get(counted) == 90)
     for _ in range(10):
         found = metrics(service)
         assert found["benefits_orders_placed_total"] == 60

@@ -18,7 +18,8 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.causing import serving
-from contract.running import A_LONG_TIME, SEED, Service, benefits, seed, wait_for
+from contract.running import SEED, Service, benefits, seed
+from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
 COMMAND = [sys.executable, "-m", "benefits_service"]

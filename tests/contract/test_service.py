@@ -14,6 +14,7 @@ from threading import Barrier
 import pytest
 
 from contract.running import Service, benefits, running
+from waiting import A_LONG_TIME
 
 CLIENTS = 32
 
@@ -45,7 +46,7 @@ def test_of_32_simultaneous_identical_orders_one_is_placed(service: Service) -> 
     barrier = Barrier(CLIENTS)
 
     def order() -> tuple[int, str]:
-        barrier.wait()
+        barrier.wait(A_LONG_TIME)
         answer = service.order("twin", "netflix")
         return answer.status, answer.json.get("error", "placed")
 
@@ -121,7 +122,7 @@ def test_a_chunked_body_over_the_limit_is_refused_and_not_cut_there(service: Ser
 def chunked(service: Service, body: bytes) -> bytes:
     """Send an order without a length, in two chunks, and return the beginning of the answer."""
     half = len(body) // 2
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(
             b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -133,7 +134,7 @@ def chunked(service: Service, body: bytes) -> bytes:
 
 def test_http_2_is_not_spoken(service: Service) -> None:
     """One connection of it could hold as many threads as it has streams."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=A_LONG_TIME) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
         assert connection.recv(100)[:8] in {b"", b"HTTP/1.1"}
 
@@ -143,7 +144,7 @@ def test_a_second_service_at_the_same_port_is_refused_in_one_line(service: Servi
 
     assert second.returncode == 2
     assert second.stderr == (
-        f"benefits: can't listen at 127.0.0.1 port {service.port}: Address already in use\n"
+        f"benefits: can't listen at 127.0.0.1 port {service.port}: Address already in use; see --host and --port\n"
     )
 
 

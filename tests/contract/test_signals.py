@@ -17,8 +17,9 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.causing import descendants
-from contract.running import A_LONG_TIME, Service, seed, start, wait_for
+from contract.running import Service, seed, start
 from contract.test_faults import connections, write_lock_held
+from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
 

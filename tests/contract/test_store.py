@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gc
+import traceback
 import weakref
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from benefits_core import (
+    BenefitsError,
     InconsistentChangeError,
+    ListProducts,
     OfferProducts,
     Order,
-    OrderLine,
     Product,
     ProductsNotFoundError,
     Store,
@@ -30,6 +35,7 @@ from contract.builders import (
     NOON,
     SPOTIFY,
     add_user,
+    buy,
     drawn_up,
     order,
     stocked,
@@ -38,7 +44,7 @@ from contract.stores import LASTING, StoreKind
 
 
 class DeliberateError(Exception):
-    """Something that goes wrong in the body of a unit of work."""
+    """Something that goes wrong in a change."""
 
 
 class TestReading:
@@ -49,7 +55,7 @@ class TestReading:
         assert store.orders.get("1") is None
         assert store.orders.of_user("jo") == ()
 
-    def test_a_user_comes_back_as_it_was_stored(self, store: Store) -> None:
+    def test_a_user_is_read_as_it_was_stored(self, store: Store) -> None:
         stored = add_user(store, "José \U0001f469‍\U0001f680 a/b", 120)
 
         assert store.users.get(stored.user_id) == stored
@@ -60,16 +66,15 @@ class TestReading:
         assert store.users.get("jo") is None
 
     @pytest.mark.parametrize("amount", ["0", "0.01", "9999999999.99"])
-    def test_money_comes_back_to_the_cent(self, store: Store, amount: str) -> None:
+    def test_money_is_kept_to_the_cent(self, store: Store, amount: str) -> None:
         product = Product("thing", "Thing", Decimal(amount))
         OfferProducts(store)([product])
-        with store.unit_of_work() as work:
-            user = work.users.get_or_add(User.newcomer("jo", Decimal(amount)))
+        user = store.change(lambda work: work.users.get_or_add(User.new("jo", Decimal(amount))))
 
         assert store.products.list_all() == (product,)
         assert store.users.get("jo") == user
 
-    def test_find_returns_what_there_is_by_id(self, store: Store) -> None:
+    def test_find_returns_known_products_by_id(self, store: Store) -> None:
         stocked(store)
 
         assert store.products.find(["gym", "nothing", "netflix", "gym"]) == {"gym": GYM, "netflix": NETFLIX}
@@ -81,6 +86,7 @@ class TestReading:
         stocked(store)
 
         assert store.products.find([text]) == {}
+        assert store.change(lambda work: dict(work.products.find([text]))) == {}
 
     def test_find_takes_any_number_of_strings(self, store: Store) -> None:
         stocked(store)
@@ -88,12 +94,12 @@ class TestReading:
         assert store.products.find([*map(str, range(70_000)), "netflix"]) == {"netflix": NETFLIX}
 
     @pytest.mark.parametrize("text", ["", "0", "01", "1 ", "+1", "-1", "1.0", "x", "\ud800", "9" * 30, "٣"])
-    def test_an_order_id_is_any_string(self, store: Store, text: str) -> None:
+    def test_an_order_id_may_be_any_string(self, store: Store, text: str) -> None:
         order(stocked(store), "jo", "netflix")
 
         assert store.orders.get(text) is None
 
-    def test_a_store_that_answers_says_so(self, store: Store) -> None:
+    def test_ping_returns_if_the_store_can_serve(self, store: Store) -> None:
         store.ping()
 
 
@@ -103,37 +109,37 @@ class TestCatalogue:
 
         assert store.products.list_all() == CATALOGUE
 
-    def test_putting_again_changes_nothing(self, store: Store) -> None:
+    def test_putting_the_same_products_again_changes_nothing(self, store: Store) -> None:
         stocked(stocked(store))
 
         assert store.products.list_all() == CATALOGUE
 
-    def test_what_is_put_comes_first_and_the_rest_follows_as_it_was(self, store: Store) -> None:
+    def test_the_products_put_come_first_and_the_others_keep_their_order(self, store: Store) -> None:
         new = Product("bike", "Bike", Decimal(1))
         OfferProducts(stocked(store))([GYM, new])
 
         assert store.products.list_all() == (GYM, new, NETFLIX, SPOTIFY, FREE)
 
-    def test_a_known_product_is_replaced(self, store: Store) -> None:
+    def test_a_known_product_gets_the_new_name_and_price(self, store: Store) -> None:
         dearer = attrs.evolve(NETFLIX, name="Netflix 4K", price=Decimal(99))
         OfferProducts(stocked(store))([dearer])
 
         assert store.products.find(["netflix"]) == {"netflix": dearer}
 
-    def test_an_empty_list_is_valid(self, store: Store) -> None:
+    def test_putting_no_products_changes_nothing(self, store: Store) -> None:
         OfferProducts(stocked(store))([])
 
         assert store.products.list_all() == CATALOGUE
 
 
 class TestOrders:
-    def test_an_order_comes_back_by_its_id_whole(self, store: Store) -> None:
+    def test_an_order_is_read_by_its_id_as_it_was_placed(self, store: Store) -> None:
         placed = order(stocked(store), "jo", "spotify", "netflix")
 
         assert store.orders.get(placed.order_id) == placed
         assert placed.items == ("spotify", "netflix")
 
-    def test_an_order_debits_its_user_and_gives_what_was_bought(self, store: Store) -> None:
+    def test_an_order_is_kept_together_with_its_buyer(self, store: Store) -> None:
         order(stocked(store), "jo", "spotify", "netflix")
         order(store, "jo", "flu-shot")
 
@@ -141,25 +147,28 @@ class TestOrders:
             "jo", Decimal(500), Decimal("378.02"), ("spotify", "netflix", "flu-shot")
         )
 
-    def test_the_orders_of_a_user_come_in_the_sequence_in_which_they_were_placed(self, store: Store) -> None:
+    def test_a_users_orders_are_listed_in_the_sequence_in_which_they_were_placed(self, store: Store) -> None:
         stocked(store)
-        mine = [order(store, "jo", item) for item in ("spotify", "flu-shot", "netflix")]
-        order(store, "somebody else", "netflix")
+        first, second = order(store, "jo", "spotify"), order(store, "jo", "flu-shot")
+        order(store, "al", "netflix")
+        third = order(store, "jo", "netflix")
 
-        assert store.orders.of_user("jo") == tuple(mine)
+        assert store.orders.of_user("jo") == (first, second, third)
 
     def test_the_sequence_does_not_follow_the_clock(self, store: Store) -> None:
-        stocked(store)
-        with store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("jo"))
-            first = drawn_up(work.orders.next_id(), "jo", NETFLIX)
-            work.orders.add(first)
-            earlier = attrs.evolve(
-                drawn_up(work.orders.next_id(), "jo", SPOTIFY), placed_at=NOON.replace(year=1999)
+        def buy_twice(work: UnitOfWork) -> tuple[Order, Order]:
+            first = buy(work, "jo", NETFLIX)
+            user = work.users.get_or_add(User.new("jo"))
+            buyer, second = user.buy(
+                [SPOTIFY], order_id=work.orders.new_id(), placed_at=NOON.replace(year=1999)
             )
-            work.orders.add(earlier)
+            work.orders.add(second, buyer)
+            return first, second
 
-        assert store.orders.of_user("jo") == (first, earlier)
+        assert store.orders.of_user("jo") == ()
+        placed = stocked(store).change(buy_twice)
+
+        assert store.orders.of_user("jo") == placed
 
     def test_a_later_price_changes_no_order(self, store: Store) -> None:
         placed = order(stocked(store), "jo", "netflix")
@@ -167,13 +176,58 @@ class TestOrders:
 
         assert store.orders.get(placed.order_id) == placed
 
-    def test_ids_are_never_given_twice(self, store: Store) -> None:
+    def test_an_order_keeps_the_price_that_it_was_given(self, store: Store) -> None:
+        cheap = attrs.evolve(NETFLIX, price=Decimal("0.01"))
+        placed = stocked(store).change(lambda work: buy(work, "jo", cheap))
+
+        assert store.orders.get(placed.order_id) == placed
+        assert placed.total == Decimal("0.01")
+
+    def test_no_two_orders_have_the_same_id(self, store: Store) -> None:
         stocked(store)
         ids = [order(store, name, "flu-shot").order_id for name in "abcdefghijkl"]
 
         assert len(set(ids)) == len(ids)
 
-    def test_a_hundred_products_in_one_order(self, store: Store) -> None:
+    def test_ids_of_one_users_orders_grow_as_numbers(self, store: Store) -> None:
+        """Beyond nine and beyond ninety-nine, where they don't grow as strings; over changes that fail, too."""
+        OfferProducts(store)([Product(f"p{number}", "P", Decimal(0)) for number in range(120)])
+
+        def fail(work: UnitOfWork) -> None:
+            work.orders.new_id()
+            raise DeliberateError
+
+        placed = []
+        for number in range(120):
+            placed.append(order(store, "jo", f"p{number}"))
+            with suppress(DeliberateError):
+                store.change(fail)
+        numbers = [int(one.order_id) for one in placed]
+
+        assert numbers == sorted(set(numbers))
+        assert store.orders.of_user("jo") == tuple(placed)
+
+    def test_new_id_returns_a_larger_id_each_time(self, store: Store) -> None:
+        def three_ids(work: UnitOfWork) -> list[int]:
+            return [int(work.orders.new_id()) for _ in range(3)]
+
+        first, second, third = store.change(three_ids)
+
+        assert first < second < third
+
+    def test_the_id_of_an_order_is_not_given_again_after_a_failed_change(self, store: Store) -> None:
+        placed = order(stocked(store), "jo", "netflix")
+
+        def fail(work: UnitOfWork) -> None:
+            buy(work, "al", NETFLIX)
+            raise DeliberateError
+
+        with pytest.raises(DeliberateError):
+            store.change(fail)
+
+        assert int(store.change(lambda work: work.orders.new_id())) > int(placed.order_id)
+
+    def test_an_order_of_a_hundred_products_is_kept(self, store: Store) -> None:
         catalogue = [Product(f"p{number}", "P", Decimal("0.01")) for number in range(100)]
         OfferProducts(store)(catalogue)
         placed = order(store, "jo", *(product.product_id for product in reversed(catalogue)))
@@ -182,202 +236,489 @@ class TestOrders:
         assert placed.total == Decimal(1)
 
 
-class TestUnitOfWork:
-    def test_it_sees_what_it_did_itself(self, store: Store) -> None:
-        stocked(store)
-        with store.unit_of_work() as work:
-            user = work.users.get_or_add(User.newcomer("jo"))
-            first = drawn_up(work.orders.next_id(), "jo", NETFLIX)
-            work.orders.add(first)
-            second = drawn_up(work.orders.next_id(), "jo", SPOTIFY)
-            work.orders.add(second)
-            cheap = attrs.evolve(NETFLIX, price=Decimal(1))
+def change_everything(work: UnitOfWork) -> None:
+    """Add two users, two orders and a product, and change a price."""
+    buy(work, "new", NETFLIX)
+    buy(work, "old", NETFLIX)
+    work.products.put([attrs.evolve(NETFLIX, price=Decimal(1)), Product("n", "N", Decimal(1))])
+
+
+@attrs.frozen
+class Everything:
+    """All that a store of these tests holds."""
+
+    products: tuple[Product, ...]
+    users: tuple[User | None, ...]
+    orders: tuple[tuple[Order, ...], ...]
+    orders_by_id: tuple[Order | None, ...]
+
+
+def everything(store: Store) -> Everything:
+    """Read all that ``change_everything`` can change."""
+    names = ("new", "old")
+    return Everything(
+        store.products.list_all(),
+        tuple(store.users.get(name) for name in names),
+        tuple(store.orders.of_user(name) for name in names),
+        tuple(store.orders.get(order_id) for order_id in "123456789"),
+    )
+
+
+class TestChange:
+    def test_it_returns_what_the_function_returns(self, store: Store) -> None:
+        returned = object()
+
+        assert store.change(lambda _: returned) is returned
+
+    def test_it_sees_its_own_writes(self, store: Store) -> None:
+        cheap = attrs.evolve(NETFLIX, price=Decimal(1))
+
+        def look(work: UnitOfWork) -> None:
+            assert work.products.find(["netflix"])["netflix"] == NETFLIX
+            user = work.users.get_or_add(User.new("jo"))
+            assert work.users.get("jo") == user
+            first, second = buy(work, "jo", NETFLIX), buy(work, "jo", SPOTIFY)
             work.products.put([cheap])
 
-            assert work.users.get("jo") == user.after(first).after(second)
-            assert work.users.get_or_add(User.newcomer("jo")) == user.after(first).after(second)
+            buyer = user.with_order(first).with_order(second)
+            assert work.users.get("jo") == work.users.get_or_add(User.new("jo")) == buyer
             assert work.orders.get(first.order_id) == first
             assert work.orders.of_user("jo") == (first, second)
             assert work.products.find(["netflix"]) == {"netflix": cheap}
-            assert work.products.list_all()[0] == cheap
+            assert work.products.list_all() == (cheap, SPOTIFY, GYM, FREE)
 
-    def test_nobody_else_sees_it_before_it_is_kept(self, store: Store) -> None:
+        stocked(store).change(look)
+
+    def test_readers_see_nothing_of_it_before_it_is_kept(self, store: Store) -> None:
         stocked(store)
-        with store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("jo"))
-            work.orders.add(drawn_up(work.orders.next_id(), "jo", NETFLIX))
-            work.products.put([attrs.evolve(NETFLIX, price=Decimal(1))])
+        before = everything(store)
 
-            assert store.users.get("jo") is None
-            assert store.orders.of_user("jo") == ()
-            assert store.products.list_all() == CATALOGUE
+        def look(work: UnitOfWork) -> None:
+            change_everything(work)
+            assert everything(store) == before
+            store.ping()
 
-    def test_an_exception_keeps_nothing_of_it(self, store: Store) -> None:
-        stocked(store)
-        before = add_user(store, "old")
-        with pytest.raises(DeliberateError), store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("new"))
-            work.users.get_or_add(User.newcomer("old"))
-            work.orders.add(drawn_up(work.orders.next_id(), "new", NETFLIX))
-            work.orders.add(drawn_up(work.orders.next_id(), "old", NETFLIX))
-            work.products.put([attrs.evolve(NETFLIX, price=Decimal(1)), Product("n", "N", Decimal(1))])
+        store.change(look)
+        assert everything(store) != before
+
+    def test_nothing_is_kept_if_the_function_raises(self, store: Store) -> None:
+        add_user(stocked(store), "old")
+        before = everything(store)
+
+        def fail(work: UnitOfWork) -> None:
+            change_everything(work)
             raise DeliberateError
 
-        assert store.users.get("new") is None
-        assert store.users.get("old") == before
-        assert store.orders.get("1") is None
-        assert store.orders.of_user("new") == ()
-        assert store.products.list_all() == CATALOGUE
+        with pytest.raises(DeliberateError):
+            store.change(fail)
+        assert everything(store) == before
 
-    def test_after_a_failed_one_the_next_begins_afresh(self, store: Store) -> None:
-        stocked(store)
-        with pytest.raises(DeliberateError), store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("jo"))
-            raise DeliberateError
+    def test_the_error_of_the_function_is_raised_with_its_traceback(self, store: Store) -> None:
+        error = DeliberateError()
 
-        assert order(store, "jo", "netflix").items == ("netflix",)
+        def fail(_: UnitOfWork) -> None:
+            raise error
 
-    def test_prices_that_were_given_up_are_not_those_of_the_next_one(self, store: Store) -> None:
-        stocked(store)
-        with pytest.raises(DeliberateError), store.unit_of_work() as work:
+        with pytest.raises(DeliberateError) as raised:
+            store.change(fail)
+
+        assert raised.value is error
+        assert traceback.extract_tb(error.__traceback__)[-1].name == "fail"
+
+    @pytest.mark.parametrize(
+        "error", [TimeoutError("of its own"), KeyboardInterrupt(), SystemExit(3), StopIteration()]
+    )
+    def test_an_error_of_any_type_is_raised_as_it_is(self, store: Store, error: BaseException) -> None:
+        def fail(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("jo"))
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            store.change(fail)
+
+        assert raised.value is error
+        assert store.users.get("jo") is None
+
+    def test_the_next_change_finds_nothing_of_a_failed_one(self, store: Store) -> None:
+        def fail(work: UnitOfWork) -> None:
             work.products.put([attrs.evolve(NETFLIX, price=Decimal(1))])
             assert work.products.find(["netflix"])["netflix"].price == 1
+            buy(work, "jo", NETFLIX)
             raise DeliberateError
+
+        with pytest.raises(DeliberateError):
+            stocked(store).change(fail)
 
         assert order(store, "jo", "netflix").total == NETFLIX.price
 
-    def test_it_sees_the_price_that_it_has_changed_itself(self, store: Store) -> None:
-        stocked(store)
-        with store.unit_of_work() as work:
+    def test_the_next_change_finds_the_price_that_the_one_before_has_set(self, store: Store) -> None:
+        def set_price(work: UnitOfWork) -> None:
             assert work.products.find(["netflix"])["netflix"] == NETFLIX
             work.products.put([attrs.evolve(NETFLIX, price=Decimal(1))])
-            assert work.products.find(["netflix"])["netflix"].price == 1
+
+        stocked(store).change(set_price)
 
         assert order(store, "jo", "netflix").total == 1
 
-    def test_get_or_add_keeps_the_user_that_is_stored(self, store: Store) -> None:
+    def test_get_or_add_returns_the_stored_user(self, store: Store) -> None:
         order(stocked(store), "jo", "netflix")
         stored = store.users.get("jo")
 
         assert add_user(store, "jo", 9000) == stored
         assert store.users.get("jo") == stored
 
-    def test_a_refused_order_creates_nobody(self, store: Store) -> None:
+    def test_a_refused_order_creates_no_user(self, store: Store) -> None:
         with pytest.raises(ProductsNotFoundError):
             order(stocked(store), "jo", "nothing")
 
         assert store.users.get("jo") is None
 
-    def test_a_thread_opens_one_at_a_time(self, store: Store) -> None:
-        with store.unit_of_work(), pytest.raises(RuntimeError), store.unit_of_work():
-            pytest.fail("a unit of work would wait for itself")
-        with store.unit_of_work() as work:
-            assert work.orders.next_id() == "1"
+    def test_it_runs_in_the_callers_context(self, store: Store) -> None:
+        language = ContextVar("language", default="none")
+        language.set("Welsh")
 
-    def test_it_can_be_opened_again_after_the_body_has_left_by_return(self, store: Store) -> None:
-        assert add_user(store, "a") != add_user(store, "b")
+        assert store.change(lambda _: language.get()) == "Welsh"
 
-    def test_it_can_not_be_used_after_its_end(self, store: Store) -> None:
-        with store.unit_of_work() as work:
-            users, products, orders = work.users, work.products, work.orders
-            work.users.get_or_add(User.newcomer("jo"))
+    def test_a_change_inside_a_change_raises_at_once(self, store: Store) -> None:
+        def nest(work: UnitOfWork) -> User:
+            with pytest.raises(RuntimeError, match="inside a change"):
+                store.change(lambda _: pytest.fail("it ran"))
+            return work.users.get_or_add(User.new("jo"))
 
-        for use in (
-            lambda: users.get("jo"),
-            lambda: users.get_or_add(User.newcomer("new")),
-            lambda: products.put([NETFLIX]),
-            products.list_all,
-            orders.next_id,
-            lambda: orders.add(drawn_up("1", "jo", NETFLIX)),
-        ):
-            with pytest.raises(RuntimeError):
-                use()
+        added = store.change(nest)
+
+        assert store.users.get("jo") == added
+        assert add_user(store, "al") == store.users.get("al")
+
+
+USES: list[Callable[[UnitOfWork], object]] = [
+    lambda work: work.users.get("jo"),
+    lambda work: work.users.get_or_add(User.new("new")),
+    lambda work: work.products.put([NETFLIX]),
+    lambda work: work.products.put([]),
+    lambda work: work.products.list_all(),
+    lambda work: work.products.find(["netflix"]),
+    lambda work: work.products.find([]),
+    lambda work: work.orders.get("1"),
+    lambda work: work.orders.get("no order has this id"),
+    lambda work: work.orders.of_user("jo"),
+    lambda work: work.orders.new_id(),
+    lambda work: work.orders.add(drawn_up("1", "jo", NETFLIX), User.new("jo")),
+]
+
+
+class TestEnd:
+    """A unit of work ends with its change."""
+
+    @pytest.mark.parametrize("ends", ["kept", "failed", "lost"])
+    def test_using_it_later_raises(self, store: Store, ends: str) -> None:
+        units = []
+
+        def change(work: UnitOfWork) -> None:
+            units.append(work)
+            work.users.get_or_add(User.new("jo"))
+            if ends == "failed":
+                raise DeliberateError
+            if ends == "lost":
+                work.orders.add(drawn_up("x", "jo", NETFLIX), User.new("jo"))
+
+        with suppress(DeliberateError, InconsistentChangeError):
+            store.change(change)
+        before = store.users.get("jo")
+
+        for use in USES:
+            with pytest.raises(RuntimeError, match="has ended"):
+                use(units[0])
+        assert store.users.get("jo") == before
         assert store.users.get("new") is None
         assert store.products.list_all() == ()
 
-    def test_leaving_its_block_by_break_keeps_it(self, store: Store) -> None:
-        for _ in range(1):
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("jo"))
-                break
+    def test_so_does_using_a_part_of_it_while_a_later_change_runs(self, store: Store) -> None:
+        users = store.change(lambda work: work.users)
 
+        def use(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("jo"))
+            with pytest.raises(RuntimeError, match="has ended"):
+                users.get_or_add(User.new("al"))
+
+        store.change(use)
         assert store.users.get("jo") is not None
+        assert store.users.get("al") is None
 
-    def test_none_has_to_wait_for_the_garbage_collector(self, store: Store) -> None:
-        """Which stops everybody, for longer the more there is."""
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Free nothing that refers to itself."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class TestGarbage:
+    """Nothing waits for the garbage collector, which stops every thread, for longer the more there is."""
+
+    @pytest.mark.parametrize("ends", ["kept", "failed", "lost"])
+    def test_a_unit_of_work_is_freed_with_its_change(self, store: Store, ends: str) -> None:
         stocked(store)
+        references: list[weakref.ref[Any]] = []
 
-        def kept() -> weakref.ref[UnitOfWork]:
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("jo"))
-                return weakref.ref(work)
+        def change(work: UnitOfWork) -> None:
+            references.append(weakref.ref(work))
+            if ends == "failed":
+                error = DeliberateError()
+                references.append(weakref.ref(error))
+                try:
+                    raise error
+                finally:
+                    del error  # it refers to this frame
+            if ends == "lost":
+                try:
+                    work.orders.add(drawn_up("x", "jo", NETFLIX), User.new("jo"))
+                except InconsistentChangeError as lost:
+                    references.append(weakref.ref(lost))
+                    raise
 
-        def given_up() -> weakref.ref[UnitOfWork]:
-            with suppress(DeliberateError), store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("al"))
-                raise DeliberateError
-            return weakref.ref(work)
+        with no_garbage_collection():
+            with suppress(DeliberateError, InconsistentChangeError):
+                store.change(change)
 
-        def lost() -> weakref.ref[UnitOfWork]:
-            with suppress(InconsistentChangeError), store.unit_of_work() as work:
-                work.orders.add(drawn_up("1", "jo", NETFLIX))
-            return weakref.ref(work)
-
-        gc.disable()
-        try:
-            assert [body()() for body in (kept, given_up, lost)] == [None, None, None]
-        finally:
-            gc.enable()
+            assert [reference() for reference in references] == [None] * len(references)
 
 
-class TestSecondWall:
-    """An order that no use case would add is refused by the store itself, and then nothing is kept."""
+def forced(user: User, balance: Decimal) -> User:
+    """Return the user with a balance that the model would refuse."""
+    copy = attrs.evolve(user)
+    object.__setattr__(copy, "balance", balance)
+    return copy
 
-    def test_an_order_whose_user_was_not_got(self, store: Store) -> None:
-        add_user(stocked(store), "jo")
 
-        with pytest.raises(InconsistentChangeError), store.unit_of_work() as work:
-            work.orders.add(drawn_up(work.orders.next_id(), "jo", NETFLIX))
+class TestRefusedAdd:
+    """``orders.add`` refuses what would contradict the books; the change is lost then, whatever the function does."""
 
-    def test_an_order_that_overdraws_the_balance(self, store: Store) -> None:
-        self.assert_refused(store, GYM, attrs.evolve(NETFLIX, price=Decimal("100.01")))
+    def refused(self, store: Store, add: Callable[[UnitOfWork, User, User], None]) -> str:
+        """Add an order that must be refused, after jo and al have bought something; return why it was."""
+        stocked(store)
+        order(store, "jo", "spotify")
+        order(store, "al", "flu-shot")
+        before = everything(store), store.users.get("jo"), store.users.get("al")
+        first = []
 
-    def test_an_order_of_a_product_that_its_user_owns(self, store: Store) -> None:
-        self.assert_refused(store, SPOTIFY, NETFLIX, owned="spotify")
+        def change(work: UnitOfWork) -> str:
+            work.users.get_or_add(User.new("new"))
+            jo, al = work.users.get_or_add(User.new("jo")), work.users.get_or_add(User.new("al"))
+            with pytest.raises(InconsistentChangeError) as refusal:
+                add(work, jo, al)
+            first.append(refusal.value)
+            for use in USES:
+                with pytest.raises(InconsistentChangeError) as again:
+                    use(work)
+                assert again.value is refusal.value
+            return "this is not returned"
+
+        with pytest.raises(InconsistentChangeError) as raised:
+            store.change(change)
+
+        assert raised.value is first[0]
+        assert (everything(store), store.users.get("jo"), store.users.get("al")) == before
+        order(store, "jo", "netflix")
+        return str(raised.value)
+
+    def test_an_order_for_a_buyer_of_another_id(self, store: Store) -> None:
+        def add(work: UnitOfWork, jo: User, al: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(placed, attrs.evolve(jo.with_order(placed), user_id=al.user_id))
+
+        assert "'al' can't be its buyer" in self.refused(store, add)
+
+    def test_an_order_of_a_user_that_the_change_has_not_got(self, store: Store) -> None:
+        def add(work: UnitOfWork, *_: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "bo", NETFLIX)
+            work.orders.add(placed, User.new("bo").with_order(placed))
+
+        add_user(store, "bo")
+        assert "get_or_add did not return this user" in self.refused(store, add)
+
+    def test_an_order_of_a_user_that_the_change_has_only_read(self, store: Store) -> None:
+        def add(work: UnitOfWork, *_: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "bo", NETFLIX)
+            bo = work.users.get("bo")
+            assert bo is not None
+            work.orders.add(placed, bo.with_order(placed))
+
+        add_user(store, "bo")
+        assert "get_or_add did not return this user" in self.refused(store, add)
+
+    @pytest.mark.parametrize("balance", [Decimal("-0.01"), Decimal("500.01"), Decimal(-1000)])
+    def test_an_order_that_leaves_an_impossible_balance(self, store: Store, balance: Decimal) -> None:
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(placed, forced(jo.with_order(placed), balance))
+
+        assert f"it leaves a balance of {balance}" in self.refused(store, add)
+
+    @pytest.mark.parametrize("opening_balance", [Decimal(501), Decimal(499)])
+    def test_an_order_that_changes_the_opening_balance(self, store: Store, opening_balance: Decimal) -> None:
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(placed, attrs.evolve(jo.with_order(placed), opening_balance=opening_balance))
+
+        assert "it makes the opening balance" in self.refused(store, add)
+
+    @pytest.mark.parametrize("products", [[SPOTIFY], [NETFLIX, SPOTIFY]])
+    def test_an_order_of_a_product_that_the_user_owns(self, store: Store, products: list[Product]) -> None:
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", *products)
+            work.orders.add(placed, attrs.evolve(jo, balance=Decimal(1), product_ids=("spotify", "netflix")))
+
+        assert "owned already" in self.refused(store, add)
+
+    def test_an_order_of_a_product_that_this_change_has_bought(self, store: Store) -> None:
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            first = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(first, jo.with_order(first))
+            second = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(second, jo.with_order(second))
+
+        assert "owned already" in self.refused(store, add)
 
     def test_an_order_of_a_product_that_is_not_in_the_catalogue(self, store: Store) -> None:
-        self.assert_refused(store, NETFLIX, Product("unknown", "Unknown", Decimal(1)))
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX, Product("x", "X", Decimal(1)))
+            work.orders.add(placed, jo.with_order(placed))
 
-    @pytest.mark.parametrize("order_id", ["1", "7", "x", "02"])
-    def test_an_order_with_an_id_that_is_not_the_next(self, store: Store, order_id: str) -> None:
-        self.assert_refused(store, NETFLIX, owned="spotify", order_id=order_id)
+        assert "is not in the catalogue" in self.refused(store, add)
 
-    def assert_refused(
-        self, store: Store, *products: Product, owned: str = "flu-shot", order_id: str | None = None
+    @pytest.mark.parametrize(
+        "owned",
+        [
+            (),
+            ("spotify",),
+            ("netflix",),
+            ("netflix", "spotify"),
+            ("spotify", "netflix", "gym"),
+            ("spotify", "gym"),
+        ],
+    )
+    def test_an_order_whose_buyer_owns_something_else_afterwards(
+        self, store: Store, owned: tuple[str, ...]
     ) -> None:
-        stocked(store)
-        order(store, "jo", owned)
-        before = store.users.get("jo")
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(placed, attrs.evolve(jo.with_order(placed), product_ids=owned))
 
-        with pytest.raises(InconsistentChangeError) as caught, store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("jo"))
-            work.users.get_or_add(User.newcomer("new"))
-            lines = [OrderLine(product.product_id, product.price) for product in products]
-            wrong = Order(order_id or work.orders.next_id(), "jo", lines, NOON)
-            with pytest.raises(InconsistentChangeError) as first:
-                work.orders.add(wrong)
-            # Once lost, it stays lost, even where the body has caught the error.
-            with pytest.raises(InconsistentChangeError):
-                work.users.get("jo")
+        assert "does not make" in self.refused(store, add)
 
-        assert caught.value is first.value
-        assert store.users.get("jo") == before
-        assert store.users.get("new") is None
-        assert len(store.orders.of_user("jo")) == 1
+    @pytest.mark.parametrize("order_id", ["1", "7", "x", "03"])
+    def test_an_order_whose_id_new_id_did_not_return(self, store: Store, order_id: str) -> None:
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(order_id, "jo", NETFLIX)
+            work.orders.add(placed, jo.with_order(placed))
+
+        assert "new_id did not return this id" in self.refused(store, add)
+
+    def test_an_order_whose_id_another_change_got(self, store: Store) -> None:
+        given = store.change(lambda work: work.orders.new_id())
+
+        def add(work: UnitOfWork, jo: User, _: User) -> None:
+            placed = drawn_up(given, "jo", NETFLIX)
+            work.orders.add(placed, jo.with_order(placed))
+
+        assert "new_id did not return this id" in self.refused(store, add)
+
+    @pytest.mark.parametrize("user_id", ["jo", "al"])
+    def test_a_second_order_of_the_same_id(self, store: Store, user_id: str) -> None:
+        def add(work: UnitOfWork, jo: User, al: User) -> None:
+            first = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            work.orders.add(first, jo.with_order(first))
+            user, product = {"jo": (jo.with_order(first), FREE), "al": (al, SPOTIFY)}[user_id]
+            second = drawn_up(first.order_id, user_id, product)
+            work.orders.add(second, user.with_order(second))
+
+        assert "new_id did not return this id" in self.refused(store, add)
+
+    @pytest.mark.parametrize("user_id", ["jo", "al"])
+    def test_an_order_whose_id_is_older_than_that_of_the_order_before(
+        self, store: Store, user_id: str
+    ) -> None:
+        def add(work: UnitOfWork, jo: User, al: User) -> None:
+            older, newer = work.orders.new_id(), work.orders.new_id()
+            first = drawn_up(newer, "jo", NETFLIX)
+            work.orders.add(first, jo.with_order(first))
+            user, product = {"jo": (jo.with_order(first), FREE), "al": (al, SPOTIFY)}[user_id]
+            second = drawn_up(older, user_id, product)
+            work.orders.add(second, user.with_order(second))
+
+        assert "new_id did not return this id" in self.refused(store, add)
+
+    def test_ids_may_be_left_out(self, store: Store) -> None:
+        def add(work: UnitOfWork) -> tuple[Order, Order]:
+            work.orders.new_id()
+            first = buy(work, "jo", NETFLIX)
+            work.orders.new_id()
+            return first, buy(work, "jo", SPOTIFY)
+
+        placed = stocked(store).change(add)
+
+        assert store.orders.of_user("jo") == placed
+
+    def test_a_wrong_balance_that_is_possible_is_kept(self, store: Store) -> None:
+        """The store computes no balance; the audit of the books is what finds it."""
+
+        def add(work: UnitOfWork) -> None:
+            placed = drawn_up(work.orders.new_id(), "jo", NETFLIX)
+            buyer = work.users.get_or_add(User.new("jo")).with_order(placed)
+            work.orders.add(placed, attrs.evolve(buyer, balance=Decimal(499)))
+
+        stocked(store).change(add)
+
+        assert store.users.get("jo") == User("jo", Decimal(500), Decimal(499), ("netflix",))
+
+
+class TestLostChange:
+    @pytest.mark.parametrize(
+        "user", [User("bo", Decimal(500), Decimal(499)), User("bo", Decimal(500), Decimal(500), ("netflix",))]
+    )
+    def test_a_user_who_is_not_new_can_not_be_added(self, store: Store, user: User) -> None:
+        caught: list[BenefitsError] = []
+
+        def add(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("jo"))
+            try:
+                work.users.get_or_add(user)
+            except InconsistentChangeError as error:
+                caught.append(error)
+
+        with pytest.raises(InconsistentChangeError, match="'bo' is unknown, and not new") as raised:
+            stocked(store).change(add)
+
+        assert raised.value is caught[0]
+        assert store.users.get("jo") is None
+        assert store.users.get("bo") is None
+
+    def test_the_function_may_raise_another_error_instead(self, store: Store) -> None:
+        def add(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("jo"))
+            try:
+                work.orders.add(drawn_up("x", "jo", NETFLIX), User.new("jo"))
+            except InconsistentChangeError as error:
+                raise DeliberateError from error
+
+        with pytest.raises(DeliberateError):
+            stocked(store).change(add)
+        assert store.users.get("jo") is None
+
+    def test_the_next_change_is_not_lost(self, store: Store) -> None:
+        with pytest.raises(InconsistentChangeError):
+            store.change(lambda work: work.orders.add(drawn_up("1", "jo", NETFLIX), User.new("jo")))
+
+        assert order(stocked(store), "jo", "netflix").order_id == "1"
 
 
 @pytest.mark.parametrize("kind", LASTING, ids=lambda kind: kind.name)
-def test_what_was_kept_is_there_when_the_store_is_opened_again(kind: StoreKind, tmp_path: Path) -> None:
+def test_a_store_that_is_opened_again_holds_what_was_kept(kind: StoreKind, tmp_path: Path) -> None:
     with kind.open(tmp_path) as store:
         placed = order(stocked(store), "jo", "netflix")
         user = store.users.get("jo")
@@ -386,5 +727,5 @@ def test_what_was_kept_is_there_when_the_store_is_opened_again(kind: StoreKind, 
         assert store.users.get("jo") == user
         assert store.orders.get(placed.order_id) == placed
         assert store.orders.of_user("jo") == (placed,)
-        assert store.products.list_all() == CATALOGUE
+        assert ListProducts(store)() == CATALOGUE
         assert order(store, "jo", "spotify").order_id != placed.order_id

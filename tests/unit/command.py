@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 
 from benefits_service import main
+from benefits_service.commands import cli
+
+
+def validate(line: str) -> None:
+    """Assert that a line of a shell is a valid use of the command: its variables, name, options and arguments.
+
+    :raises click.UsageError: it is not.
+    """
+    words = shlex.split(line, comments=True)
+    start = words.index("benefits")
+    variables = {option.envvar for command in cli.commands.values() for option in command.params}
+    assert {variable.partition("=")[0] for variable in words[:start]} <= variables
+    name, command, arguments = cli.resolve_command(click.Context(cli), words[start + 1 :])
+    assert command is not None
+    with suppress(click.exceptions.Exit):  # by --help
+        command.make_context(name, arguments)
 
 
 class Command:

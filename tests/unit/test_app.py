@@ -1,4 +1,4 @@
-"""The application around the blueprint: what nobody foresaw, pages of other origins, the wish for a WebSocket."""
+"""The application around the blueprint: unexpected errors, CORS, and routing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import logging
 from collections.abc import Callable, Iterable
 
 import pytest
-from flask import abort
+from flask import abort, url_for
+from werkzeug.test import create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 
 
 def fail() -> str:
-    """Fail in a way that nobody foresaw."""
+    """Raise an unexpected error."""
     raise ZeroDivisionError("secret cause")
 
 
 def brew() -> str:
-    """Refuse with a status that the contract does not know."""
+    """Abort with a status that the error table does not contain."""
     abort(418)
 
 
 @pytest.mark.parametrize("view", [fail, brew])
-def test_what_nobody_foresaw_is_logged_under_an_id_and_not_told(
+def test_an_unexpected_error_is_logged_with_its_request_and_hidden_from_the_client(
     view: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(UseCases.over(MemoryStore()))
@@ -38,26 +39,40 @@ def test_what_nobody_foresaw_is_logged_under_an_id_and_not_told(
     assert record.getMessage().endswith("failed: GET /surprise")
 
 
-def test_flask_cors_looks_at_no_error_of_a_request_that_comes_from_no_page() -> None:
-    """By itself it puts its own functions in the place of these, and looks at every error twice."""
-    assert (
-        not {"handle_exception", "handle_user_exception"}
-        & vars(create_app(UseCases.over(MemoryStore()))).keys()
-    )
+@pytest.mark.parametrize("view", [fail, brew])
+def test_an_error_has_cors_headers_too(view: Callable[[], str]) -> None:
+    app = create_app(UseCases.over(MemoryStore()))
+    app.add_url_rule("/surprise", view_func=view)
+
+    response = app.test_client().get("/surprise", headers={"Origin": "http://localhost:3000"})
+
+    assert response.status_code == 500
+    assert response.headers.getlist("Access-Control-Allow-Origin") == ["http://localhost:3000"]
+    assert response.headers.getlist("Vary") == ["Origin"]
+    assert response.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_a_body_over_the_limit_of_the_flask_setting_is_too_large() -> None:
+    app = create_app(UseCases.over(MemoryStore()))
+    app.config["MAX_CONTENT_LENGTH"] = 20
+
+    response = app.test_client().post("/orders", json={"order": {"items": ["netflix"], "user_id": "jo"}})
+
+    assert (response.status_code, response.json) == (413, {"error": "request_too_large"})
 
 
 class TestOrigins:
     @staticmethod
     def allowed(origins: Iterable[str], origin: str) -> str | None:
-        """Return which origin a browser is told may read the answer, if one sends this."""
+        """Return the origin that the response allows to read it, for a request from an origin."""
         client = create_app(UseCases.over(MemoryStore()), cors_origins=origins).test_client()
-        answer = client.get("/products", headers={"Origin": origin})
-        assert answer.status_code == 200
-        allowed: str | None = answer.headers.get("Access-Control-Allow-Origin")
+        response = client.get("/products", headers={"Origin": origin})
+        assert response.status_code == 200
+        allowed: str | None = response.headers.get("Access-Control-Allow-Origin")
         return allowed
 
     @pytest.mark.parametrize("origin", ["https://benefits.example.com", "http://localhost:3000"])
-    def test_each_of_several_origins_may_call(self, origin: str) -> None:
+    def test_each_of_several_origins_is_allowed(self, origin: str) -> None:
         assert self.allowed(["https://benefits.example.com", "http://localhost:3000"], origin) == origin
 
     @pytest.mark.parametrize(
@@ -69,15 +84,16 @@ class TestOrigins:
             "https://benefits.example.com.elsewhere.example",
             "https://benefits-example.com",
             "null",
+            "",
         ],
     )
-    def test_no_other_may(self, origin: str) -> None:
+    def test_any_other_origin_is_not_allowed(self, origin: str) -> None:
         assert self.allowed(["https://benefits.example.com", "http://localhost:3000"], origin) is None
 
-    def test_with_a_star_all_may(self) -> None:
+    def test_a_star_allows_every_origin(self) -> None:
         assert self.allowed(["*"], "https://anywhere.example") == "*"
 
-    def test_with_none_nobody_may(self) -> None:
+    def test_an_empty_list_allows_no_origin(self) -> None:
         assert self.allowed([], "http://localhost:3000") is None
 
     @pytest.mark.parametrize(
@@ -91,27 +107,70 @@ class TestOrigins:
             ([""], "''"),
         ],
     )
-    def test_what_is_no_origin_is_refused(self, origins: Iterable[str], named: str) -> None:
-        """A bare string is a mistake that is easily made; each of its letters would be an origin."""
+    def test_an_invalid_origin_is_refused(self, origins: Iterable[str], named: str) -> None:
+        """A string instead of a list is an easy mistake: each of its characters would be an origin."""
         with pytest.raises(ValueError, match=f"{named}.* is not an origin"):
             create_app(UseCases.over(MemoryStore()), cors_origins=origins)
 
     @pytest.mark.parametrize("path", ["/orders", "/api/products", "/users/jo"])
-    def test_a_browser_that_asks_is_told_exactly_the_methods_of_the_api(self, path: str) -> None:
+    def test_a_preflight_allows_exactly_the_methods_of_the_api(self, path: str) -> None:
         client = create_app(UseCases.over(MemoryStore())).test_client()
 
-        answer = client.options(
+        response = client.options(
             path, headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
         )
 
-        assert answer.status_code == 200
-        methods = answer.headers["Access-Control-Allow-Methods"].split(", ")
+        assert response.status_code == 200
+        methods = response.headers["Access-Control-Allow-Methods"].split(", ")
         assert sorted(methods) == ["GET", "HEAD", "POST"]
 
 
-def test_the_wish_for_a_websocket_is_ignored() -> None:
-    client = create_app(UseCases.over(MemoryStore())).test_client()
+class TestRouting:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Connection": "Upgrade", "Upgrade": "websocket"},
+            {"Host": "elsewhere.example"},
+            {"Host": "not a host"},
+        ],
+        ids=["a WebSocket handshake", "another host", "an invalid host"],
+    )
+    def test_neither_the_host_nor_a_websocket_handshake_changes_the_route(
+        self, headers: dict[str, str]
+    ) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+        app.config["SERVER_NAME"] = "benefits.example.com"
 
-    answer = client.get("/products", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+        response = app.test_client().get("/products", headers=headers)
 
-    assert (answer.status_code, answer.json) == (200, {"products": []})
+        assert (response.status_code, response.json) == (200, {"products": []})
+
+    @pytest.mark.parametrize("prefix", ["", "/api"])
+    def test_a_program_can_add_a_route_below_one_of_the_api(self, prefix: str) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+        with app.test_request_context("/api/users/me"):
+            pass  # the rules of the API are in use already
+        app.add_url_rule(f"{prefix}/users/me", view_func=lambda: "theirs", endpoint="me")
+        client = app.test_client()
+
+        assert client.get(f"{prefix}/users/me").text == "theirs"
+        assert client.get(f"{prefix}/users/jo").json == {
+            "user": {"user_id": "jo", "data": {"balance": 500, "product_ids": []}}
+        }
+
+    def test_urls_start_with_the_path_that_a_server_mounts_the_application_at(self) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+        app.add_url_rule("/link", view_func=lambda: url_for("benefits.user", user_id="jo"), endpoint="link")
+
+        response = app.test_client().get("/link", environ_overrides={"SCRIPT_NAME": "/perks"})
+
+        assert response.text == "/perks/api/users/jo"
+
+    def test_a_request_without_a_path_is_not_found(self) -> None:
+        """WSGI allows a server to omit an empty ``PATH_INFO``."""
+        environ = create_environ(method="GET")
+        del environ["PATH_INFO"]
+
+        _, status, _ = run_wsgi_app(create_app(UseCases.over(MemoryStore())), environ)
+
+        assert status == "404 NOT FOUND"

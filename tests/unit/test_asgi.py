@@ -80,17 +80,17 @@ def test_header_lines_of_one_name_are_joined_as_wsgi_has_it() -> None:
     assert ask(answering(lambda environ: environ["HTTP_X_ONE"]), headers=headers) == b"a,c"
 
 
-def test_it_is_called_on_the_event_loop() -> None:
+def test_the_application_runs_on_the_event_loop() -> None:
     assert ask(answering(lambda _: str(get_ident()))) == str(get_ident()).encode()
 
 
-def test_a_body_is_read_as_it_comes() -> None:
+def test_a_body_is_read_as_it_arrives() -> None:
     app = answering(lambda environ: environ["wsgi.input"].read().decode())
 
     assert ask(app, b"one ", b"two", b"", method="POST") == b"one two"
 
 
-def test_a_body_that_has_told_its_length_is_at_its_end_there() -> None:
+def test_a_body_of_known_length_ends_without_another_event() -> None:
     app = answering(lambda environ: environ["wsgi.input"].read().decode())
 
     # The next thing to come would be that the client has left.
@@ -105,7 +105,7 @@ def test_a_body_can_be_read_in_parts() -> None:
     assert ask(answering(read), b"abcd", b"ef", b"", method="POST") == b"[b'ab', b'cde', b'', b'f', b'', b'']"
 
 
-def test_no_more_of_a_body_is_read_than_the_application_asks_for() -> None:
+def test_a_body_is_received_only_as_far_as_it_is_read() -> None:
     app = answering(lambda environ: str(len(environ["wsgi.input"].read(60_000))))
     left: list[bytes] = [b"x" * 40_000] * 5
 
@@ -113,11 +113,11 @@ def test_no_more_of_a_body_is_read_than_the_application_asks_for() -> None:
     assert len(left) == 3
 
 
-def test_an_application_that_does_not_want_the_body_is_not_kept_waiting_for_it() -> None:
+def test_a_body_that_is_not_read_is_not_waited_for() -> None:
     assert ask(answering(lambda _: "no"), method="POST") == b"no"
 
 
-def test_who_leaves_before_the_end_of_the_body_has_sent_none() -> None:
+def test_a_client_that_disconnects_within_the_body_is_an_error() -> None:
     def read(environ: dict[str, Any]) -> str:
         with pytest.raises(Exception, match="400"):
             environ["wsgi.input"].read()
@@ -136,13 +136,13 @@ def test_there_is_no_body_where_none_is_announced() -> None:
 
 
 @pytest.mark.parametrize("name", [b"content_length", b"content_type"])
-def test_what_is_spelt_with_an_underscore_is_something_else(name: bytes) -> None:
+def test_a_header_with_an_underscore_is_not_the_one_with_a_hyphen(name: bytes) -> None:
     app = answering(lambda environ: f"{[key for key in environ if 'CONTENT' in key]}")
 
     assert ask(app, headers=[(name, b"0")]) == f"['HTTP_{name.decode().upper()}']".encode()
 
 
-def test_what_an_answer_holds_is_let_go_of_also_when_it_fails() -> None:
+def test_a_response_is_closed_even_if_it_fails() -> None:
     class Body(list[bytes]):
         closed = False
 
@@ -161,7 +161,7 @@ def test_what_an_answer_holds_is_let_go_of_also_when_it_fails() -> None:
     assert Body.closed
 
 
-def test_each_request_has_its_own_id_whichever_stack_answers_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_request_has_its_own_id_whichever_greenlet_runs_it(capfd: pytest.CaptureFixture[str]) -> None:
     app = with_request_log(answering(lambda _: str(logs.request_id.get())), Metrics(), log_paths=False)
     asking = as_asgi(app)
 
@@ -173,7 +173,7 @@ def test_each_request_has_its_own_id_whichever_stack_answers_it(capfd: pytest.Ca
     capfd.readouterr()
 
 
-def test_what_an_answer_holds_is_let_go_of() -> None:
+def test_a_response_is_closed() -> None:
     class Body(list[bytes]):
         closed = False
 

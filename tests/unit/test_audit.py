@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benefits_core import User
+from benefits_core import UnitOfWork, User
 from benefits_sqlite import Audit, SqliteStore, audit_database
 from contract.builders import order, stocked
 from unit.command import Command
@@ -54,22 +56,47 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-@pytest.mark.timeout(20)
-def test_it_takes_time_by_the_order_and_not_by_its_square(path: Path) -> None:
-    """To look through all lines for each of these orders would take minutes."""
-    damage(
-        path,
-        "BEGIN",
-        "WITH RECURSIVE n(i) AS (VALUES (100) UNION ALL SELECT i + 1 FROM n WHERE i < 80100)"
-        " INSERT INTO users SELECT i, 'user-' || i, 50000, 42401 FROM n",
-        "INSERT INTO orders SELECT user_number, user_number, 7599, '2026-07-01T12:00:00+00:00'"
-        " FROM users WHERE user_number >= 100",
-        "INSERT INTO order_lines SELECT user_number, 'netflix', user_number, 0, 7599"
-        " FROM users WHERE user_number >= 100",
-        "COMMIT",
-    )
+class Counting(sqlite3.Connection):
+    """A connection that counts the steps of SQLite's virtual machine, by the hundred."""
 
-    assert audit_database(str(path)) == Audit((), users=80_003, orders=80_004, products=4)
+    hundreds = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.set_progress_handler(self.count, 100)
+
+    @classmethod
+    def count(cls) -> None:
+        cls.hundreds += 1
+
+
+def test_its_effort_grows_with_the_orders_and_not_with_their_square(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading all lines again for each order would take minutes where there are 80,000 of them."""
+
+    def effort(first: int, last: int) -> int:
+        damage(
+            path,
+            "BEGIN",
+            f"WITH RECURSIVE n(i) AS (VALUES ({first}) UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
+            " INSERT INTO users SELECT i, 'user-' || i, 50000, 42401 FROM n",
+            "INSERT INTO orders SELECT user_number, user_number, 7599, '2026-07-01T12:00:00+00:00'"
+            f" FROM users WHERE user_number >= {first}",
+            "INSERT INTO order_lines SELECT user_number, 'netflix', user_number, 0, 7599"
+            f" FROM users WHERE user_number >= {first}",
+            "COMMIT",
+        )
+        before = Counting.hundreds
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Counting))
+            found = audit_database(str(path))
+        assert (found.findings, found.orders) == ((), last - 96)
+        return Counting.hundreds - before
+
+    once = effort(100, 2_099)
+    assert once > 100
+    assert effort(2_100, 4_099) < 3 * once
 
 
 def test_a_sound_database_is_one_line(benefits: Command, path: Path) -> None:
@@ -271,15 +298,21 @@ def test_an_empty_file_has_none_of_the_tables(benefits: Command, path: Path) -> 
 def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
     benefits: Command, tmp_path: Path
 ) -> None:
-    assert benefits("check", "--database", "no.db") == (2, "", "benefits: no.db: there is no such file\n")
+    assert benefits("check", "--database", "no.db") == (
+        2,
+        "",
+        "benefits: no.db: there is no such file; name another with --database, or create it with benefits seed\n",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_works_beside_an_open_unit_of_work_and_sees_nothing_of_that(benefits: Command, path: Path) -> None:
+def test_it_works_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
     with SqliteStore(path) as store:
         order(store, "al", "flu-shot")
-        with store.unit_of_work() as work:
-            work.users.get_or_add(User.newcomer("new"))
 
+        def add(work: UnitOfWork) -> None:
+            work.users.get_or_add(User.new("new"))
             assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
+
+        store.change(add)
         assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")

@@ -14,12 +14,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benefits_core import OfferProducts, Product, StorageUnavailableError, User
+from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
-from contract.builders import CATALOGUE, add_user, order, stocked
+from contract.builders import CATALOGUE, order, stocked
 from unit.command import Command
-
-A_LONG_TIME = 30
+from waiting import A_LONG_TIME
 
 # Makes a backup, and is killed when it asks the system for the given number of things about the unfinished file.
 KILLED_AT_A_STEP = """
@@ -120,10 +119,13 @@ class TestCopy:
     ) -> None:
         copy = tmp_path / "copy.db"
         with SqliteStore(path) as store:
-            add_user(store, "kept")
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("not yet"))
+            GetUser(store)("kept")
+
+            def add(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("not yet"))
                 back_up_database(str(path), copy)
+
+            store.change(add)
 
         assert audit_database(str(copy)).findings == ()
         with SqliteStore(copy) as copied:
@@ -210,7 +212,7 @@ class TestFailure:
 
     def test_a_folder_in_place_of_the_file(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
         (tmp_path / "copy.db").mkdir()
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(StorageUnavailableError, match="it is a directory; name a file in it"):
             back_up_database(str(path), tmp_path / "copy.db", overwrite=True)
 
         assert names(tmp_path) == beside | {"copy.db"}
@@ -257,7 +259,7 @@ class TestKilled:
             return Target(copy, None)
         back_up_database(str(path), copy)
         with SqliteStore(path) as store:
-            add_user(store, "later")
+            GetUser(store)("later")
         return Target(copy, content(copy))
 
     def test_at_any_step_it_leaves_the_file_as_it_was_or_whole(self, path: Path, target: Target) -> None:
@@ -331,7 +333,7 @@ class TestCommand:
         assert benefits("backup", "copy.db", "--database", "no.db") == (
             2,
             "",
-            "benefits: no.db: there is no such file\n",
+            "benefits: no.db: there is no such file; name another with --database, or create it with benefits seed\n",
         )
         assert names(path.parent) == {"benefits.db"}
 

@@ -1,4 +1,4 @@
-"""The blueprint as a guest: mounted at a prefix in a plain Flask application, which has its own settings and errors."""
+"""The blueprint at a prefix of a plain Flask application, which has its own settings and error pages."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def client(store: MemoryStore) -> FlaskClient:
-    """Return a client of somebody else's application."""
+    """Return a client of an application that is not ours."""
     return _application(store).test_client()
 
 
 def _application(store: MemoryStore) -> Flask:
-    application = Flask("somebody_elses")
+    application = Flask("not_ours")
     application.register_blueprint(benefits_blueprint(UseCases.over(store)), url_prefix="/perks/v1")
 
     @application.get("/")
@@ -57,8 +57,8 @@ def _application(store: MemoryStore) -> Flask:
     return application
 
 
-def _ask(client: FlaskClient, path: str, method: str = "GET", **options: Any) -> TestResponse:
-    # The path as a server hands it over, decoded, its bytes as Latin-1: the client would tidy some of these up.
+def _request(client: FlaskClient, path: str, method: str = "GET", **options: Any) -> TestResponse:
+    # A server decodes the path and passes its bytes on as Latin-1. The test client would normalise some of these paths.
     decoded = f"/perks/v1{path}" if not path.startswith("//") else path
     return client.open(
         method=method, environ_overrides={"PATH_INFO": decoded.encode().decode("latin-1")}, **options
@@ -66,34 +66,34 @@ def _ask(client: FlaskClient, path: str, method: str = "GET", **options: Any) ->
 
 
 def _post(client: FlaskClient, body: bytes, content_type: str | None = "application/json") -> TestResponse:
-    return _ask(client, "/orders", "POST", data=body, content_type=content_type)
+    return _request(client, "/orders", "POST", data=body, content_type=content_type)
 
 
 def _refusal(response: TestResponse) -> tuple[int, str]:
-    assert response.mimetype == "application/json"
+    assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
     return response.status_code, response.json["error"] if response.json else ""
 
 
 def test_the_three_endpoints_answer_under_the_prefix(client: FlaskClient) -> None:
-    order = _ask(client, "/orders", "POST", data=ORDER, content_type="application/json;charset=UTF-8")
+    order = _request(client, "/orders", "POST", data=ORDER, content_type="application/json;charset=UTF-8")
     assert (order.status_code, order.data) == (
         200,
         b'{"order":{"order_id":"1","data":{"items":["netflix"],"total":75.99}}}',
     )
-    user = _ask(client, "/users/johndoe")
+    user = _request(client, "/users/johndoe")
     assert user.data == b'{"user":{"user_id":"johndoe","data":{"balance":424.01,"product_ids":["netflix"]}}}'
     assert user.headers["Cache-Control"] == "no-store"
-    products = _ask(client, "/products")
+    products = _request(client, "/products")
     assert (products.data, products.mimetype) == (
         b'{"products":[{"id":"netflix","name":"Netflix","price":75.99},{"id":"bike","name":"Bike","price":500.01}]}',
         "application/json",
     )
-    assert _ask(client, "/healthz").json == {"status": "ok"}
+    assert _request(client, "/healthz").json == {"status": "ok"}
 
 
-def test_the_opening_balance_is_the_applications_to_choose(store: MemoryStore) -> None:
-    application = Flask("somebody_elses")
+def test_the_application_chooses_the_opening_balance(store: MemoryStore) -> None:
+    application = Flask("not_ours")
     application.register_blueprint(benefits_blueprint(UseCases.over(store, opening_balance=Decimal(7))))
     client = application.test_client()
     assert client.get("/users/johndoe").json["user"]["data"]["balance"] == 7  # type: ignore[index] # it is JSON
@@ -101,12 +101,12 @@ def test_the_opening_balance_is_the_applications_to_choose(store: MemoryStore) -
     assert store.users.get("jane") is None
 
 
-def test_the_rest_of_the_application_is_left_alone(client: FlaskClient) -> None:
+def test_the_rest_of_the_application_is_unchanged(client: FlaskClient) -> None:
     assert client.get("/").text == "Welcome"
     assert client.get("/nowhere").mimetype == "text/html"
 
 
-def test_the_application_around_may_make_another_answer_of_one(store: MemoryStore) -> None:
+def test_the_application_may_change_a_response(store: MemoryStore) -> None:
     application = _application(store)
 
     @application.after_request
@@ -121,11 +121,11 @@ def test_the_application_around_may_make_another_answer_of_one(store: MemoryStor
         response.make_conditional(request)
         return response
 
-    asking = application.test_client()
-    first = asking.get("/perks/v1/products")
-    again = asking.get("/perks/v1/products", headers={"If-None-Match": first.headers["ETag"]})
-    empty = asking.get("/perks/v1/users/johndoe?empty=1")
-    shouted = asking.get("/perks/v1/users/johndoe?shout=1")
+    client = application.test_client()
+    first = client.get("/perks/v1/products")
+    again = client.get("/perks/v1/products", headers={"If-None-Match": first.headers["ETag"]})
+    empty = client.get("/perks/v1/users/johndoe?empty=1")
+    shouted = client.get("/perks/v1/users/johndoe?shout=1")
 
     assert (first.status_code, again.status_code, again.data) == (200, 304, b"")
     assert not {"Content-Type", "Content-Length"} & {name for name, _ in again.headers}
@@ -151,7 +151,7 @@ def test_the_application_around_may_make_another_answer_of_one(store: MemoryStor
 def test_a_doubled_or_trailing_slash_is_not_found_and_never_redirected(
     client: FlaskClient, store: MemoryStore, method: str, path: str
 ) -> None:
-    response = _ask(client, path, method, data=ORDER, content_type="application/json")
+    response = _request(client, path, method, data=ORDER, content_type="application/json")
     assert response.status_code == 404
     assert store.users.get("johndoe") is None
 
@@ -188,8 +188,8 @@ def test_a_doubled_slash_around_the_prefix_is_not_found_either(
         ("/users/<script>", "<script>"),
     ],
 )
-def test_a_user_is_found_by_any_name_a_path_can_hold(client: FlaskClient, path: str, user_id: str) -> None:
-    response = _ask(client, path)
+def test_a_path_may_contain_any_valid_user_id(client: FlaskClient, path: str, user_id: str) -> None:
+    response = _request(client, path)
     assert (response.status_code, response.json) == (
         200,
         {"user": {"user_id": user_id, "data": {"balance": 500, "product_ids": []}}},
@@ -209,12 +209,12 @@ def test_a_user_is_found_by_any_name_a_path_can_hold(client: FlaskClient, path: 
         "/users/" + "x" * 65,
     ],
 )
-def test_a_name_nobody_can_have_is_refused_in_json(client: FlaskClient, path: str) -> None:
-    assert _refusal(_ask(client, path)) == (400, "invalid_user_id")
+def test_an_invalid_user_id_is_refused_in_json(client: FlaskClient, path: str) -> None:
+    assert _refusal(_request(client, path)) == (400, "invalid_user_id")
 
 
 @pytest.mark.parametrize("path", ["/users/%FF", "/users/jos%E9", "/users/%ED%A0%80", "/users/%FF/b"])
-def test_a_name_that_is_not_utf_8_is_refused_in_json(
+def test_a_user_id_that_is_not_utf_8_is_refused_in_json(
     client: FlaskClient, store: MemoryStore, path: str
 ) -> None:
     raw = path.replace("%E9", "\xe9").replace("%ED%A0%80", "\xed\xa0\x80").replace("%FF", "\xff")
@@ -230,7 +230,7 @@ def test_an_encoded_slash_is_a_slash(client: FlaskClient) -> None:
 def test_a_head_request_is_answered_as_a_get_without_the_body(
     client: FlaskClient, store: MemoryStore
 ) -> None:
-    response = _ask(client, "/users/johndoe", "HEAD")
+    response = _request(client, "/users/johndoe", "HEAD")
     assert (response.status_code, response.data) == (200, b"")
     assert store.users.get("johndoe") is not None
 
@@ -244,7 +244,7 @@ def test_a_head_request_is_answered_as_a_get_without_the_body(
         (["bike"], "insufficient_balance"),
     ],
 )
-def test_an_order_is_refused_with_its_reason_and_nothing_else(
+def test_a_refused_order_has_its_reason_as_the_only_field(
     client: FlaskClient, items: list[str], code: str
 ) -> None:
     assert _post(client, ORDER).status_code == 200
@@ -274,13 +274,13 @@ TOO_LARGE = b" " * (MAX_BODY_BYTES + 1)
         (b'{"order":{"items":["yacht"],"user_id":"j"}}', "application/json", 400, "products_not_found"),
     ],
 )
-def test_an_order_is_refused_for_the_first_thing_that_is_wrong_with_it(
+def test_the_first_of_several_errors_is_reported(
     client: FlaskClient, body: bytes, content_type: str | None, status: int, code: str
 ) -> None:
     assert _refusal(_post(client, body, content_type)) == (status, code)
 
 
-def test_a_request_that_cannot_be_understood_is_told_why(client: FlaskClient) -> None:
+def test_an_invalid_request_has_a_detail(client: FlaskClient) -> None:
     response = _post(client, b'{"order":{"items":[7],"user_id":"johndoe"}}')
     assert response.json == {
         "error": "invalid_request",
@@ -288,12 +288,12 @@ def test_a_request_that_cannot_be_understood_is_told_why(client: FlaskClient) ->
     }
 
 
-def test_a_body_of_just_64_kib_is_read(client: FlaskClient) -> None:
+def test_a_body_of_exactly_64_kib_is_read(client: FlaskClient) -> None:
     assert _post(client, ORDER.ljust(MAX_BODY_BYTES)).status_code == 200
 
 
 def _post_raw(client: FlaskClient, body: object, **environ: object) -> TestResponse:
-    """Post a body as a server hands it over, with what the server says of it."""
+    """Post a body with the WSGI environment that a server would set for it."""
     return client.post(
         "/perks/v1/orders",
         content_type="application/json",
@@ -312,7 +312,7 @@ def test_a_chunked_body_has_the_same_limit(client: FlaskClient, length: int, sta
 
 
 class OpenBody:
-    """A body as some servers hand it over: behind it, the connection would be waited for."""
+    """A body on an open connection: a server would block if more bytes were read than the client has sent."""
 
     def __init__(self, body: bytes = b"") -> None:
         self._left = body
@@ -324,21 +324,21 @@ class OpenBody:
         return read
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(client: FlaskClient) -> None:
+def test_a_body_whose_content_length_is_too_large_is_not_read(client: FlaskClient) -> None:
     response = _post_raw(client, OpenBody(), CONTENT_LENGTH=str(10**9))
     assert _refusal(response) == (413, "request_too_large")
 
 
 @pytest.mark.parametrize("length", ["", "many", "-1"])
-def test_a_body_of_no_length_is_none_where_the_server_does_not_end_it(
+def test_a_body_without_a_length_is_empty_if_the_server_does_not_terminate_it(
     client: FlaskClient, length: str
 ) -> None:
     response = _post_raw(client, OpenBody(ORDER), CONTENT_LENGTH=length)
     assert _refusal(response) == (400, "invalid_request")
 
 
-def _client_of_a_reader(store: MemoryStore, read: Callable[[Request], object]) -> FlaskClient:
-    """Return a client of an application that reads each request before its view does."""
+def _client_that_reads_first(store: MemoryStore, read: Callable[[Request], object]) -> FlaskClient:
+    """Return a client of an application that reads every request before the view does."""
     application = _application(store)
 
     @application.before_request
@@ -350,7 +350,7 @@ def _client_of_a_reader(store: MemoryStore, read: Callable[[Request], object]) -
 
 def _read_json_and_form(sent: Request) -> None:
     sent.get_json()
-    sent.form.get("csrf_token")  # after which Flask hands what it has read over once more
+    sent.form.get("csrf_token")  # Flask's stream then returns the cached body again
 
 
 def _unzip(sent: Request) -> None:
@@ -368,28 +368,28 @@ def _unzip(sent: Request) -> None:
     ],
     ids=["nothing", "data", "json", "json and form", "unzipped"],
 )
-def test_the_application_around_may_read_an_order_first(
+def test_the_application_may_read_an_order_before_the_view(
     store: MemoryStore, read: Callable[[Request], object], body: bytes
 ) -> None:
-    client = _client_of_a_reader(store, read)
+    client = _client_that_reads_first(store, read)
     response = _post_raw(client, OpenBody(body), CONTENT_LENGTH=str(len(body)))
     assert response.status_code == 200
     assert len(store.orders.of_user("johndoe")) == 1
 
 
-def test_what_the_application_around_has_read_has_the_same_limit(store: MemoryStore) -> None:
-    client = _client_of_a_reader(store, methodcaller("get_data"))
+def test_a_body_that_the_application_has_read_has_the_same_limit(store: MemoryStore) -> None:
+    client = _client_that_reads_first(store, methodcaller("get_data"))
     body = io.BytesIO(ORDER.ljust(MAX_BODY_BYTES + 1))
     assert _refusal(_post_raw(client, body, **CHUNKED)) == (413, "request_too_large")
 
 
-def test_the_application_around_may_look_at_a_form_first(store: MemoryStore) -> None:
-    client = _client_of_a_reader(store, attrgetter("form"))
+def test_the_application_may_read_a_form_before_the_view(store: MemoryStore) -> None:
+    client = _client_that_reads_first(store, attrgetter("form"))
     response = client.post("/perks/v1/orders", data={"csrf_token": "7"})
     assert _refusal(response) == (415, "unsupported_media_type")
 
 
-def test_the_application_around_may_ask_for_a_body_afterwards(store: MemoryStore) -> None:
+def test_the_application_may_read_a_body_after_the_view(store: MemoryStore) -> None:
     application = _application(store)
 
     @application.after_request
@@ -403,7 +403,7 @@ def test_the_application_around_may_ask_for_a_body_afterwards(store: MemoryStore
 
 @pytest.mark.parametrize("framing", [{"CONTENT_LENGTH": str(len(ORDER))}, CHUNKED], ids=["length", "chunked"])
 @pytest.mark.parametrize("once", [False, True])
-def test_a_smaller_limit_of_the_application_around_comes_first(
+def test_a_smaller_limit_of_the_application_applies(
     store: MemoryStore, framing: dict[str, object], *, once: bool
 ) -> None:
     application = _application(store)
@@ -421,32 +421,32 @@ def test_a_smaller_limit_of_the_application_around_comes_first(
 
 
 class LockedStore(MemoryStore):
-    """A store that can't serve now, but says so."""
+    """A store that is unavailable."""
 
     def ping(self) -> None:
         raise StorageUnavailableError("the database is locked")
 
-    def unit_of_work(self) -> Any:
+    def change(self, do: object) -> Any:  # noqa: ARG002 - the name is the port's
         raise StorageUnavailableError("the database is locked")
 
 
-def test_a_store_that_cannot_serve_is_answered_with_503_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_store_gives_503_and_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     client = _application(LockedStore()).test_client()
-    for response in (_ask(client, "/healthz"), _ask(client, "/users/johndoe"), _post(client, ORDER)):
+    for response in (_request(client, "/healthz"), _request(client, "/users/johndoe"), _post(client, ORDER)):
         assert (response.status_code, response.data) == (503, b'{"error":"storage_unavailable"}')
         assert response.headers["Retry-After"] == "1"
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
 
 
 class ContradictoryStore(MemoryStore):
-    """A store with a mistake in it."""
+    """A store with a bug."""
 
     def ping(self) -> None:
         raise InconsistentChangeError("secret cause")
 
 
-def test_a_mistake_of_the_program_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    application = Flask("somebody_elses")
+def test_a_bug_is_logged_and_hidden_from_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    application = Flask("not_ours")
     application.register_blueprint(benefits_blueprint(UseCases.over(ContradictoryStore())))
     response = application.test_client().get("/healthz")
     assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
@@ -455,8 +455,8 @@ def test_a_mistake_of_the_program_is_logged_and_not_told(caplog: pytest.LogCaptu
     assert record.getMessage().endswith("failed: GET /healthz")
 
 
-def test_it_can_be_mounted_twice_over_one_store(store: MemoryStore) -> None:
-    application = Flask("somebody_elses")
+def test_it_can_be_registered_twice(store: MemoryStore) -> None:
+    application = Flask("not_ours")
     blueprint = benefits_blueprint(UseCases.over(store))
     application.register_blueprint(blueprint, url_prefix="/api")
     application.register_blueprint(blueprint, name="benefits_at_root")

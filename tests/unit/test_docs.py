@@ -1,143 +1,153 @@
-"""The description as a page: it says everything, needs nothing else, and may do nothing."""
+"""Swagger UI as it is served: a page, five files, no redirects, and a policy that forbids everything else."""
 
 from __future__ import annotations
 
+import gzip
 import re
-from base64 import b64encode
-from hashlib import sha256
-from html.parser import HTMLParser
+from importlib.resources import files
+from urllib.parse import urljoin
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
 
 from benefits_core import MemoryStore, UseCases
-from benefits_http import create_app, docs
-from benefits_http.errors import ANSWERS
-from benefits_http.openapi import Document, describe, operations
-from benefits_service.middleware.identity import describe_identity
-from benefits_service.middleware.metrics import describe_metrics
+from benefits_http import benefits_blueprint, create_app
+from benefits_http.openapi import describe
 
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, its text, and which of its elements were left open."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def values_of(self, attribute: str) -> list[str]:
-        """Return all values of an attribute."""
-        return [
-            value or ""
-            for _, attributes in self.tags
-            for name, value in attributes.items()
-            if name == attribute
-        ]
-
-
-def document() -> Document:
-    """Return the document as it is served."""
-    return describe() | {"servers": [{"url": "/api"}]}
+TYPES = {
+    "docs.css": "text/css; charset=utf-8",
+    "docs.js": "text/javascript; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+}
+PATHS = ["/openapi.json", "/docs", *(f"/docs/{name}" for name in TYPES)]
 
 
 @pytest.fixture
-def page() -> Page:
-    return Page(docs.page(document()))
+def client() -> FlaskClient:
+    return create_app(UseCases.over(MemoryStore())).test_client()
 
 
-def test_every_operation_is_on_it_and_can_be_gone_to(page: Page) -> None:
-    ids = page.values_of("id")
-
-    assert ids == list(operations(document()))
-    assert [link for link in page.values_of("href") if link.startswith("#")] == [f"#{name}" for name in ids]
-    for path in document()["paths"]:
-        assert f"/api{path}" in page.text
+def links(html: str) -> set[str]:
+    """Return everything that a page links to or loads."""
+    return set(re.findall(r'(?:href|src)="([^"]*)"', html))
 
 
-def test_every_field_and_every_error_of_an_operation_is_on_it(page: Page) -> None:
-    for name in ("order.items", "user.data.balance", "products[].price", "order.data.total"):
-        assert name in page.text
-    for answer in ANSWERS.values():
-        assert f'{{"error": "{answer.code}"}}' in page.text
-    assert "array of strings, 0 to 100 items" in page.text
-    assert "number, 0 to 9,999,999,999.99" in page.text
-    assert "Retry-After" in page.text
+@pytest.mark.parametrize("mount", ["", "/api", "/perks/v1"])
+def test_every_link_of_the_page_leads_to_a_file_wherever_it_is_mounted(mount: str) -> None:
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(benefits_blueprint(UseCases.over(MemoryStore())), url_prefix=mount)
+    client = app.test_client()
+
+    found = links(client.get(f"{mount}/docs").text)
+
+    assert found == {"openapi.json", *(f"docs/{name}" for name in TYPES)}
+    assert {client.get(urljoin(f"{mount}/docs", link)).status_code for link in found} == {200}
 
 
-def test_it_is_well_formed_and_says_its_language(page: Page) -> None:
-    assert page.open == []
-    assert page.values_of("lang") == ["en"]
-    assert "width=device-width, initial-scale=1" in page.values_of("content")
+@pytest.mark.parametrize("path", ["//docs", "/docs//docs.js", "//openapi.json", "/docs/"])
+def test_a_doubled_or_trailing_slash_is_not_found_and_never_redirected(path: str) -> None:
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(benefits_blueprint(UseCases.over(MemoryStore())), url_prefix="/perks")
+
+    assert app.test_client().get(f"/perks{path}").status_code == 404
 
 
-def test_it_needs_no_script_and_nothing_from_elsewhere(page: Page) -> None:
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "form", "base", "object"}
-    assert not page.values_of("src") + page.values_of("style")
-    assert {link for link in page.values_of("href") if not link.startswith("#")} == {"/api/openapi.json"}
-    assert "//" not in page.text
-    assert "url(" not in page.text
+def test_the_page_has_nothing_that_its_policy_forbids(client: FlaskClient) -> None:
+    page = client.get("/docs")
+
+    assert page.content_type == "text/html; charset=utf-8"
+    assert page.headers["Content-Security-Policy"].split("; ") == [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+    assert not re.search(r"<style|<script>|\s(style|on\w+)=", page.text)
 
 
-def test_browsers_are_told_to_allow_its_style_and_nothing_else() -> None:
-    answer = create_app(UseCases.over(MemoryStore())).test_client().get("/api/docs")
-
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    found = re.search("<style>(.*)</style>", answer.get_data(as_text=True), re.DOTALL)
-    assert found
-    allowed = b64encode(sha256(found[1].encode()).digest()).decode()
-    policy = answer.headers["Content-Security-Policy"].split("; ")
-    assert policy[:2] == ["default-src 'none'", f"style-src 'sha256-{allowed}'"]
-    assert sorted(policy[2:]) == ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+def test_the_script_reads_the_document_beside_the_page(client: FlaskClient) -> None:
+    assert 'url: "openapi.json"' in client.get("/docs/docs.js").text
 
 
-def test_what_is_added_to_the_document_is_text_and_never_markup() -> None:
-    hostile = "<script>alert(1)</script> `<b>`"
-    mine = document()
-    for operation in operations(mine).values():
-        operation["summary"] = operation["description"] = hostile
-    mine["info"]["description"] = hostile
+@pytest.mark.parametrize(("name", "content_type"), TYPES.items())
+def test_a_file_has_its_type(client: FlaskClient, name: str, content_type: str) -> None:
+    folder = (
+        files("benefits_http") / "static" if name.startswith("docs.") else files("flask_swagger_ui") / "dist"
+    )
 
-    html = docs.page(mine)
+    response = client.get(f"/api/docs/{name}")
 
-    assert "<script>" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt; <code>&lt;b&gt;</code>" in html
-
-
-def test_it_names_the_header_that_an_operation_needs() -> None:
-    mine = document()
-    describe_identity(mine, "X-Forwarded-User")
-
-    text = Page(docs.page(mine)).text
-
-    assert text.count("X-Forwarded-User") == 2
-    assert "Set by the proxy, never by a client" in text
+    assert response.data == (folder / name).read_bytes()
+    assert response.content_type == content_type
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_what_is_not_where_the_rest_is_has_its_own_place() -> None:
-    mine = document()
-    describe_metrics(mine)
+def test_no_other_file_of_the_packages_is_served(client: FlaskClient) -> None:
+    folders = [files("flask_swagger_ui") / "dist", files("benefits_http") / "static"]
+    there = {file.name for folder in folders for file in folder.iterdir()}
 
-    html = docs.page(mine)
+    served = {name for name in there if client.get(f"/docs/{name}").status_code == 200}
 
-    assert "<code>/metrics</code></p>" in html
-    assert "/api/metrics" not in html
+    assert len(there) > len(TYPES)
+    assert served == set(TYPES)
+    assert client.get("/docs/..%2Fflask_swagger_ui.py").get_json() == {"error": "not_found"}
 
 
-def test_what_has_no_type_and_no_words_is_shown_too() -> None:
-    mine = document()
-    mine["components"]["schemas"]["HealthResponse"]["properties"]["since"] = {}
+def test_the_document_lists_the_files_and_their_types() -> None:
+    document = describe()
+    name, _ = document["paths"]["/docs/{file}"]["get"]["parameters"]
 
-    assert "any value" in Page(docs.page(mine)).text
+    assert set(name["schema"]["enum"]) == set(TYPES)
+    described = document["components"]["responses"]["file"]["content"]
+    assert set(described) == {content_type.partition(";")[0] for content_type in TYPES.values()}
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+@pytest.mark.parametrize("path", PATHS)
+class TestHeaders:
+    def test_head_is_answered_as_get(self, client: FlaskClient, prefix: str, path: str) -> None:
+        got, head = client.get(prefix + path), client.head(prefix + path)
+
+        assert (got.status_code, head.status_code, head.data) == (200, 200, b"")
+        assert head.headers == got.headers
+
+    def test_another_method_or_a_trailing_slash_is_refused_in_json(
+        self, client: FlaskClient, prefix: str, path: str
+    ) -> None:
+        assert client.post(prefix + path).get_json() == {"error": "method_not_allowed"}
+        assert client.get(f"{prefix}{path}/").get_json() == {"error": "not_found"}
+
+    def test_a_client_keeps_the_content_and_revalidates_it(
+        self, client: FlaskClient, prefix: str, path: str
+    ) -> None:
+        first = client.get(prefix + path)
+
+        again = client.get(prefix + path, headers={"If-None-Match": first.headers["ETag"]})
+        other = client.get(prefix + path, headers={"If-None-Match": 'W/"other"'})
+
+        assert first.headers["Cache-Control"] == again.headers["Cache-Control"] == "no-cache"
+        assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+        assert other.data == first.data
+
+    @pytest.mark.parametrize(
+        ("accepted", "compressed"),
+        [("gzip, deflate, br", True), ("*", True), ("identity", False), ("gzip;q=0", False), (None, False)],
+    )
+    def test_the_content_is_compressed_for_a_client_that_accepts_it(
+        self, client: FlaskClient, prefix: str, path: str, accepted: str | None, *, compressed: bool
+    ) -> None:
+        plain = client.get(prefix + path)
+
+        response = client.get(prefix + path, headers={"Accept-Encoding": accepted} if accepted else {})
+
+        assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
+        assert (gzip.decompress(response.data) if compressed else response.data) == plain.data
+        assert "Accept-Encoding" in response.headers["Vary"]
+        assert response.headers["ETag"] == plain.headers["ETag"]

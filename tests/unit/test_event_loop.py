@@ -33,11 +33,11 @@ from benefits_service.runtime.event_loop import EventLoopStore, on_event_loop
 from benefits_service.runtime.suspension import Suspendable
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
+from waiting import A_LONG_TIME
 
 _Result = TypeVar("_Result")
 
 NETFLIX = Product("netflix", "Netflix", Decimal("75.99"))
-A_LONG_TIME = 30
 
 
 class StuckStore(MemoryStore):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benefits_core import OfferProducts, StorageUnavailableError, User
+from benefits_core import GetUser, OfferProducts, StorageUnavailableError
 from benefits_sqlite import SqliteStore
 from benefits_sqlite.inspection import inspect
 from contract.builders import CATALOGUE, order, stocked
@@ -165,8 +165,7 @@ class TestWhatIsRefused:
             assert store.products.list_all() == CATALOGUE
 
         with SqliteStore(path) as store:
-            with store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("jo"))
+            GetUser(store)("jo")
             shutil.copy(path, crashed)
             shutil.copy(f"{path}-wal", f"{crashed}-wal")
         with crashed.open("r+b") as file:

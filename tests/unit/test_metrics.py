@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from benefits_core import OrderRefusedError
-from benefits_http.errors import ANSWERS, Answer
+from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_service.logs import RequestLine
 from benefits_service.middleware.counts import Counts, reserve_counts
 from benefits_service.middleware.metrics import Metrics
@@ -36,7 +36,8 @@ def test_durations_are_a_histogram() -> None:
     client.get("/users/johndoe")
 
     text = client.get("/metrics").text
-    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} 1.0' in text
+    assert 'seconds_bucket{le="10.0",method="GET",route="/users/{user_id}"} ' in text
+    assert 'seconds_bucket{le="+Inf",method="GET",route="/users/{user_id}"} 1.0' in text
     assert 'seconds_count{method="GET",route="/users/{user_id}"} 1.0' in text
 
 
@@ -152,7 +153,7 @@ def test_a_refusal_that_is_added_to_the_error_table_is_counted(monkeypatch: pyte
     def refuse() -> None:
         raise PriceChangedError
 
-    monkeypatch.setitem(ANSWERS, PriceChangedError, Answer(409, "price_changed"))
+    monkeypatch.setitem(ERROR_SPECS, PriceChangedError, ErrorSpec(409, "price_changed"))
     metrics, app = Metrics(), Flask(__name__)
     metrics.expose_on(app)
     client = app.test_client()

@@ -20,8 +20,8 @@ from benefits_core import Order, OrderLine, Product, StorageUnavailableError, Us
 from benefits_sqlite import SqliteStore, audit_database
 from benefits_sqlite.schema import migrations
 from contract.builders import order
+from waiting import A_LONG_TIME
 
-A_LONG_TIME = 30
 PROCESSES = 4
 
 spawn = multiprocessing.get_context("spawn")

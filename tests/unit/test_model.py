@@ -9,11 +9,10 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benefits_core import (
-    InconsistentChangeError,
     InsufficientBalanceError,
     InvalidUserIdError,
     InvalidValueError,
@@ -148,19 +147,19 @@ def test_an_order_is_placed_in_utc() -> None:
 
 
 def test_names_are_kept_in_their_one_spelling() -> None:
-    assert User.newcomer(" Jose\u0301 ") == User.newcomer("José")
+    assert User.new(" Jose\u0301 ") == User.new("José")
     assert Order("1", " Jose\u0301 ", (LINE,), NOW).user_id == "José"
 
 
 @pytest.mark.parametrize("balance", [Decimal(-1), Decimal("0.001"), 1.5, 500])
 def test_a_newcomer_begins_with_money(balance: Any) -> None:
     with pytest.raises(InvalidValueError, match="opening_balance"):
-        User.newcomer("johndoe", balance)
+        User.new("johndoe", balance)
 
 
 def test_a_newcomer_has_all_of_the_opening_balance_and_owns_nothing() -> None:
-    assert User.newcomer("johndoe") == User("johndoe", Decimal(500), Decimal(500), ())
-    assert User.newcomer("johndoe", Decimal("0.5")).balance == Decimal("0.50")
+    assert User.new("johndoe") == User("johndoe", Decimal(500), Decimal(500), ())
+    assert User.new("johndoe", Decimal("0.5")).balance == Decimal("0.50")
 
 
 def test_buying_debits_the_balance_and_adds_to_what_is_owned() -> None:
@@ -173,25 +172,25 @@ def test_buying_debits_the_balance_and_adds_to_what_is_owned() -> None:
 
 
 def test_an_order_of_exactly_the_balance_leaves_nothing() -> None:
-    user, _ = User.newcomer("johndoe", Decimal(500)).buy((BIKE,), order_id="1", placed_at=NOW)
+    user, _ = User.new("johndoe", Decimal(500)).buy((BIKE,), order_id="1", placed_at=NOW)
     assert str(user.balance) == "0.00"
 
 
 def test_an_order_of_one_cent_more_than_the_balance_is_refused() -> None:
     with pytest.raises(InsufficientBalanceError) as refusal:
-        User.newcomer("johndoe", Decimal("499.99")).buy((BIKE,), order_id="1", placed_at=NOW)
+        User.new("johndoe", Decimal("499.99")).buy((BIKE,), order_id="1", placed_at=NOW)
     assert (refusal.value.balance, refusal.value.total) == (Decimal("499.99"), Decimal(500))
 
 
 def test_what_is_free_can_be_had_without_money() -> None:
-    user, order = User.newcomer("johndoe", Decimal(0)).buy((VACCINATION,), order_id="1", placed_at=NOW)
+    user, order = User.new("johndoe", Decimal(0)).buy((VACCINATION,), order_id="1", placed_at=NOW)
     assert (user.product_ids, order.total) == (("vaccination",), Decimal(0))
 
 
 def test_an_order_beyond_all_money_is_beyond_the_balance_too() -> None:
     products = [Product(product_id, "Gold", MAX_MONEY) for product_id in ("a", "b")]
     with pytest.raises(InsufficientBalanceError) as refusal:
-        User.newcomer("johndoe", MAX_MONEY).buy(products, order_id="1", placed_at=NOW)
+        User.new("johndoe", MAX_MONEY).buy(products, order_id="1", placed_at=NOW)
     assert refusal.value.total == 2 * MAX_MONEY
 
 
@@ -205,17 +204,17 @@ def test_what_was_bought_before_is_refused_by_name_even_if_it_could_not_be_paid_
 @pytest.mark.parametrize("products", [(), (NETFLIX, NETFLIX)])
 def test_what_is_no_basket_makes_no_order(products: Sequence[Product]) -> None:
     with pytest.raises(InvalidValueError, match=r"^lines must be "):
-        User.newcomer("johndoe").buy(products, order_id="1", placed_at=NOW)
+        User.new("johndoe").buy(products, order_id="1", placed_at=NOW)
 
 
-def test_an_order_leaves_no_user_who_could_not_have_placed_it() -> None:
+def test_an_order_that_a_user_can_not_have_placed_leaves_no_valid_user() -> None:
     order = Order("1", "johndoe", (LINE,), NOW)
-    with pytest.raises(InconsistentChangeError, match="can't have paid 75.99 of 75.98"):
-        User.newcomer("johndoe", Decimal("75.98")).after(order)
-    with pytest.raises(InconsistentChangeError, match="can't have bought .* twice"):
-        User("johndoe", Decimal(500), Decimal(500), ("netflix",)).after(order)
-    with pytest.raises(InconsistentChangeError, match="'jane' can't have placed an order of 'johndoe'"):
-        User.newcomer("jane").after(order)
+    with pytest.raises(InvalidValueError, match=r"^balance must be "):
+        User.new("johndoe", Decimal("75.98")).with_order(order)
+    with pytest.raises(InvalidValueError, match=r"^product_ids must be "):
+        User("johndoe", Decimal(500), Decimal(500), ("netflix",)).with_order(order)
+    with pytest.raises(InvalidValueError, match=r"^user_id must be 'jane'"):
+        User.new("jane").with_order(order)
 
 
 def test_a_basket_holds_each_product_once_in_the_order_sent() -> None:
@@ -241,7 +240,6 @@ stories = st.tuples(
     st.integers(0, 600_00),
     st.lists(st.lists(st.sampled_from("abcd?"), max_size=4), max_size=8),
 )
-unhurried = settings(deadline=None)  # a busy machine is no failure
 Story = tuple[dict[str, int], int, list[list[str]]]
 
 
@@ -249,12 +247,11 @@ def _product(product_id: str, cents: int) -> Product:
     return Product(product_id, product_id.upper(), from_cents(cents))
 
 
-@unhurried
 @given(stories)
 def test_whatever_people_order_no_money_is_lost_and_nothing_owned_twice(story: Story) -> None:
     prices, opening_cents, orders = story
     on_offer = {product_id: _product(product_id, price) for product_id, price in prices.items()}
-    user = User.newcomer("johndoe", from_cents(opening_cents))
+    user = User.new("johndoe", from_cents(opening_cents))
     placed: list[Order] = []
     for items in orders:
         try:
@@ -279,7 +276,6 @@ def _expected_refusal(
     return InsufficientBalanceError if sum(prices[item] for item in wanted) > cents_left else None
 
 
-@unhurried
 @given(stories)
 def test_an_order_is_refused_for_the_first_reason_that_applies_and_then_changes_nothing(story: Story) -> None:
     prices, opening_cents, orders = story

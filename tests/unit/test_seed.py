@@ -94,21 +94,25 @@ def test_an_invalid_file_changes_nothing_and_the_error_names_the_entry_and_the_r
 ) -> None:
     Path("bad.json").write_text(json.dumps({"products": entries}))
 
-    assert benefits("seed", "bad.json") == (2, "", f"benefits: bad.json: {message}\n")
+    assert benefits("seed", "bad.json") == (2, "", f"benefits: bad.json: {message}; nothing was changed\n")
     assert not Path("benefits.db").exists()
 
 
 def test_a_number_out_of_range_is_an_error_of_one_line(benefits: Command) -> None:
     Path("bad.json").write_text('{"products": [{"id": "a", "name": "A", "price": 1e99999999999999999999}]}')
 
-    assert benefits("seed", "bad.json") == (2, "", "benefits: bad.json: A number is out of range\n")
+    assert benefits("seed", "bad.json") == (
+        2,
+        "",
+        "benefits: bad.json: A number is out of range; nothing was changed\n",
+    )
 
 
 def test_a_missing_file_is_an_error_of_one_line(benefits: Command) -> None:
     assert benefits("seed", "nowhere.json") == (
         2,
         "",
-        "benefits: nowhere.json: No such file or directory\n",
+        "benefits: nowhere.json: No such file or directory; name a catalogue file such as seed.json\n",
     )
 
 

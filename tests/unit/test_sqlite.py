@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benefits_core import OfferProducts, PlaceOrder, Product, StorageUnavailableError, User
+from benefits_core import OfferProducts, PlaceOrder, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore
-from benefits_sqlite.repositories import LastCatalogue, SqliteCatalogueReader
+from benefits_sqlite.repositories import SqliteUnitOfWork
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -34,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def by_hand(path: Path) -> Iterator[sqlite3.Connection]:
-    """Return a connection of somebody who opened the file without asking us, foreign keys enforced."""
+    """Return a connection of another program, which enforces foreign keys."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
         yield connection
@@ -87,11 +85,13 @@ class TestFile:
             assert len(store.products.list_all()) == 3
 
     def test_a_commit_reaches_the_disk_and_foreign_keys_are_enforced(self, path: Path) -> None:
-        with SqliteStore(path) as store, store.unit_of_work() as work:
-            settings = {
-                name: work.users._query(f"PRAGMA {name}")[0][0]  # noqa: SLF001 - SQLite alone knows
-                for name in ("synchronous", "foreign_keys")
-            }
+        def settings_of(work: UnitOfWork) -> dict[str, int]:
+            assert isinstance(work, SqliteUnitOfWork)
+            query = work.users._query  # noqa: SLF001 - only SQLite knows its settings
+            return {name: query(f"PRAGMA {name}")[0][0] for name in ("synchronous", "foreign_keys")}
+
+        with SqliteStore(path) as store:
+            settings = store.change(settings_of)
 
         assert settings == {"synchronous": 2, "foreign_keys": 1}
 
@@ -115,7 +115,7 @@ class TestCatalogueChangedByHand:
         ],
         ids=["nothing", "price", "name", "place", "new", "gone"],
     )
-    def test_who_reads_and_who_orders_next_finds_it_so(
+    def test_the_next_read_and_the_next_change_see_it(
         self, path: Path, by_hand: sqlite3.Connection, change: str, catalogue: str
     ) -> None:
         def told(products: Iterable[Product]) -> list[str]:
@@ -128,8 +128,7 @@ class TestCatalogueChangedByHand:
             by_hand.execute(change)
 
             assert told(store.products.list_all()) == catalogue.split(", ")
-            with store.unit_of_work() as work:
-                found = work.products.find(["a", "b", "c", "free"])
+            found = store.change(lambda work: work.products.find(["a", "b", "c", "free"]))
             assert sorted(told(found.values())) == sorted(catalogue.split(", "))
 
 
@@ -163,14 +162,7 @@ class TestSecondWall:
 
 
 class TestPatience:
-    def test_who_waits_too_long_for_another_thread_is_told_so(self, path: Path) -> None:
-        with SqliteStore(path, patience=0.05) as store, ThreadPoolExecutor() as pool, store.unit_of_work():
-            waiting = pool.submit(PlaceOrder(store), "jo", ["b"])
-
-            with pytest.raises(StorageUnavailableError):
-                waiting.result()
-
-    def test_who_waits_too_long_for_another_program_is_told_so_and_all_is_well_later(
+    def test_a_change_that_waits_too_long_for_another_program_fails_and_a_later_one_succeeds(
         self, path: Path, by_hand: sqlite3.Connection
     ) -> None:
         with SqliteStore(path, patience=0.05) as store:
@@ -194,138 +186,45 @@ class TestPatience:
         SqliteStore(path, patience=0.05).close()
 
 
-class TestSnapshot:
-    """One look at the file, for whoever reads more than one thing."""
-
-    @pytest.fixture
-    def store(self, path: Path) -> Iterator[SqliteStore]:
-        with SqliteStore(path) as store:
-            OfferProducts(store)([Product("netflix", "Netflix", Decimal("75.99"))])
-            yield store
-
-    def test_it_stays_as_it_was(self, store: SqliteStore) -> None:
-        order = PlaceOrder(store)("jo", ["netflix"])
-        snapshot = store.snapshot()
-        PlaceOrder(store)("al", ["netflix"])
-        OfferProducts(store)([Product("gym", "Gym", Decimal(400))])
-
-        assert snapshot.users.get("jo") == store.users.get("jo")
-        assert snapshot.users.get("al") is None
-        assert "gym" not in [product.product_id for product in snapshot.products.list_all()]
-        assert snapshot.orders.get(order.order_id) == order
-        snapshot.close()
-        assert store.products.list_all()[0].product_id == "gym"
-
-    def test_the_catalogue_is_the_same_as_long_as_it_does_not_change(self, store: SqliteStore) -> None:
-        first = store.snapshot()
-        products = first.products.list_all()
-        first.close()
-        PlaceOrder(store)("jo", ["netflix"])
-        second = store.snapshot()
-
-        assert second.products.list_all() is products is store.products.list_all()
-        second.close()
-
-    def test_each_has_the_catalogue_of_its_own_moment(self, store: SqliteStore) -> None:
-        before = store.snapshot()
-        OfferProducts(store)([Product("gym", "Gym", Decimal(400))])
-        after = store.snapshot()
-
-        views = before, after, before, store
-        assert [len(view.products.list_all()) for view in views] == [4, 5, 4, 5]
-        before.close()
-        after.close()
-
-    def test_a_catalogue_that_changes_while_it_is_read_is_not_shown_to_an_earlier_one(
-        self, store: SqliteStore, path: Path
-    ) -> None:
-        gym, last = Product("gym", "Gym", Decimal(400)), LastCatalogue()
-        with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
-            earlier.execute("BEGIN")
-            earlier.execute("SELECT * FROM catalogue").fetchall()
-
-            def query(sql: str, _: object = ()) -> list[tuple[Any, ...]]:
-                if "products" in sql:
-                    OfferProducts(store)([gym])
-                with closing(sqlite3.connect(path)) as now:
-                    return now.execute(sql).fetchall()
-
-            assert gym in SqliteCatalogueReader(query, last).list_all()
-            seen = SqliteCatalogueReader(lambda sql, _=(): earlier.execute(sql).fetchall(), last).list_all()
-            assert gym not in seen
-
-    def test_its_connection_is_used_again(self, store: SqliteStore) -> None:
-        store.snapshot().close()
-        before = open_files()
-        for _ in range(10):
-            store.snapshot().close()
-
-        assert open_files() == before
-
-    def test_there_is_none_of_another_file(self, store: SqliteStore, path: Path) -> None:
-        store.snapshot().close()
-        path.rename(path.with_name("away.db"))
-
-        with pytest.raises(StorageUnavailableError, match="not the file that was opened"):
-            store.snapshot()
-
-    def test_there_is_none_of_a_file_that_is_no_database_any_more(self, store: SqliteStore) -> None:
-        with Path(store.path).open("r+b") as file:
-            file.write(b"no database" * 1000)
-
-        with pytest.raises(StorageUnavailableError):
-            store.snapshot()
-
-    def test_there_is_none_of_a_closed_store(self, store: SqliteStore) -> None:
-        store.close()
-
-        with pytest.raises(RuntimeError, match="closed"):
-            store.snapshot()
-
-    def test_a_reading_that_fails_makes_the_store_unavailable_and_the_connection_is_closed(
-        self, store: SqliteStore, by_hand: sqlite3.Connection
-    ) -> None:
-        by_hand.execute("DROP TABLE order_lines")
-        snapshot = store.snapshot()
-        before = open_files()
-        with pytest.raises(StorageUnavailableError):
-            snapshot.users.get("jo")
-        snapshot.close()
-
-        assert open_files() < before
-
-
 class TestBrokenStatements:
-    """A statement that fails half-way through a unit of work loses all of it."""
+    """A statement that fails half-way through a change loses all of it."""
 
-    def test_leaving_the_block_keeps_nothing_even_where_the_error_was_caught(
+    def test_nothing_is_kept_even_if_the_change_catches_the_error(
         self, path: Path, by_hand: sqlite3.Connection
     ) -> None:
         with SqliteStore(path) as store:
             by_hand.execute(
                 "CREATE TRIGGER full BEFORE INSERT ON order_lines BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
             )
-            with pytest.raises(Exception, match="no"), store.unit_of_work() as work:
-                user = work.users.get_or_add(User.newcomer("new"))
+
+            def go_on_after_an_error(work: UnitOfWork) -> None:
+                user = work.users.get_or_add(User.new("new"))
                 [product] = work.products.find(["b"]).values()
-                _, order = user.buy([product], order_id=work.orders.next_id(), placed_at=NOON)
+                buyer, order = user.buy([product], order_id=work.orders.new_id(), placed_at=NOON)
                 with pytest.raises(Exception, match="no"):
-                    work.orders.add(order)
+                    work.orders.add(order, buyer)
                 with pytest.raises(Exception, match="no"):
-                    work.users.get_or_add(User.newcomer("another"))
+                    work.users.get_or_add(User.new("another"))
+
+            with pytest.raises(Exception, match="no"):
+                store.change(go_on_after_an_error)
 
             assert store.users.get("new") is None
             assert store.users.get("another") is None
 
-    def test_whichever_statement_it_was(self, path: Path, by_hand: sqlite3.Connection) -> None:
+    def test_the_same_holds_for_the_catalogue(self, path: Path, by_hand: sqlite3.Connection) -> None:
         with SqliteStore(path) as store:
             by_hand.execute(
                 "CREATE TRIGGER full BEFORE UPDATE ON products BEGIN SELECT RAISE(FAIL, 'no'); END"
             )
-            with pytest.raises(Exception, match="no"), store.unit_of_work() as work:
-                work.users.get_or_add(User.newcomer("new"))
+
+            def go_on_after_an_error(work: UnitOfWork) -> None:
+                work.users.get_or_add(User.new("new"))
                 with pytest.raises(Exception, match="no"):
                     work.products.put([Product("a", "A", Decimal(9))])
+
+            with pytest.raises(Exception, match="no"):
+                store.change(go_on_after_an_error)
 
             assert store.users.get("new") is None
 
@@ -399,7 +298,7 @@ class TestClosing:
         "use",
         [
             SqliteStore.ping,
-            SqliteStore.unit_of_work,
+            lambda store: store.submit(lambda _: None),
             lambda store: store.users.get("jo"),
             lambda store: store.products.list_all(),
             lambda store: store.products.find(["a"]),
@@ -411,7 +310,7 @@ class TestClosing:
         with SqliteStore(path) as store:
             store.ping()
 
-        with pytest.raises(RuntimeError, match="benefits.db is closed"):
+        with pytest.raises(RuntimeError, match="the store is closed"):
             use(store)
 
     def test_nothing_of_it_stays_open(self, path: Path) -> None:

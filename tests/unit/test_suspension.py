@@ -14,11 +14,11 @@ from greenlet import getcurrent
 from benefits_service.runtime.suspension import Suspendable, suspend_until
 
 
-def test_what_it_returns_is_returned() -> None:
+def test_the_result_of_the_function_is_returned() -> None:
     assert asyncio.run(Suspendable(divmod)(7, 2)) == (3, 1)
 
 
-def test_others_go_on_while_it_waits() -> None:
+def test_other_calls_go_on_while_one_waits() -> None:
     said: list[str] = []
 
     def speak(name: str) -> None:
@@ -34,14 +34,14 @@ def test_others_go_on_while_it_waits() -> None:
     assert said == ["a", "b", "a", "b"]
 
 
-def test_it_is_told_what_came_of_what_it_waited_for() -> None:
+def test_waiting_returns_the_result_of_the_awaitable() -> None:
     async def answer() -> int:
         return 42
 
     assert asyncio.run(Suspendable(lambda: suspend_until(answer()))()) == 42
 
 
-def test_an_error_of_what_it_waits_for_is_raised_there() -> None:
+def test_an_error_of_the_awaitable_is_raised_where_it_is_waited_for() -> None:
     async def fail() -> None:
         raise LookupError("gone")
 
@@ -55,7 +55,7 @@ def test_an_error_of_what_it_waits_for_is_raised_there() -> None:
     assert asyncio.run(Suspendable(look)()) == "caught: gone"
 
 
-def test_its_own_error_is_raised_and_its_stack_used_again() -> None:
+def test_an_error_of_the_function_is_raised_and_its_greenlet_reused() -> None:
     async def twice() -> None:
         suspendable = Suspendable(int)
         with pytest.raises(ValueError, match="no number"):
@@ -65,7 +65,7 @@ def test_its_own_error_is_raised_and_its_stack_used_again() -> None:
     asyncio.run(twice())
 
 
-def test_who_is_cancelled_meanwhile_leaves_by_the_same_way() -> None:
+def test_cancellation_is_raised_where_the_function_waits() -> None:
     left: list[str] = []
 
     def work() -> None:
@@ -85,7 +85,7 @@ def test_who_is_cancelled_meanwhile_leaves_by_the_same_way() -> None:
     assert left == ["orderly"]
 
 
-def test_each_has_context_variables_of_its_own_as_flask_needs_them() -> None:
+def test_each_call_has_its_own_context_variables() -> None:
     name: ContextVar[str] = ContextVar("name")
 
     def remember(mine: str) -> str:
@@ -100,7 +100,7 @@ def test_each_has_context_variables_of_its_own_as_flask_needs_them() -> None:
     assert tuple(asyncio.run(both())) == ("a", "b")
 
 
-def test_stacks_are_used_again_but_not_all_that_there_ever_were_are_kept() -> None:
+def test_greenlets_are_reused_and_only_some_are_kept() -> None:
     def which(*, wait: bool) -> object:
         if wait:
             suspend_until(asyncio.sleep(0))
@@ -117,7 +117,7 @@ def test_stacks_are_used_again_but_not_all_that_there_ever_were_are_kept() -> No
     asyncio.run(storm())
 
 
-def test_who_is_idle_keeps_nothing_of_what_it_has_done() -> None:
+def test_an_idle_greenlet_keeps_nothing_alive() -> None:
     class Large:
         pass
 
@@ -143,7 +143,7 @@ def test_who_is_idle_keeps_nothing_of_what_it_has_done() -> None:
         gc.enable()
 
 
-def test_it_waits_only_where_something_can_go_on_meanwhile() -> None:
+def test_code_outside_of_a_suspendable_can_not_be_suspended() -> None:
     async def answer() -> None: ...
 
     waiting = answer()

@@ -34,7 +34,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 def test_money_is_encoded_as_the_shortest_exact_number(amount: str, number: bytes) -> None:
     money = Decimal(amount)
     order = Order("1", "johndoe", (OrderLine("a", money),), NOW)
-    assert wire.user_body(User.newcomer("johndoe", money)) == (
+    assert wire.user_body(User.new("johndoe", money)) == (
         b'{"user":{"user_id":"johndoe","data":{"balance":%b,"product_ids":[]}}}' % number
     )
     assert wire.products_body([Product("a", "A", money)]) == (

@@ -10,13 +10,20 @@ import click
 
 from benefits_core import StorageUnavailableError
 from benefits_service.commands import backup, check, seed, serve
-from benefits_service.commands.common import Failure, require_output
+from benefits_service.commands.common import Failure, examples, message_of, require_output
 from benefits_service.output import printable
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     commands=[seed.seed, check.check, backup.backup, serve.serve],
+    epilog=examples(
+        "benefits seed seed.json      # load the catalogue into benefits.db",
+        "benefits serve               # serve it at http://127.0.0.1:4000",
+        "benefits backup copy.db      # copy it, also while the service runs",
+        "benefits check               # verify it, also while the service runs",
+        "benefits serve --help        # show the options of one command",
+    ),
 )
 @click.version_option(package_name="benefits", prog_name="benefits")
 def cli() -> None:
@@ -49,7 +56,7 @@ def run() -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return message_of(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error)

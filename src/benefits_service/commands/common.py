@@ -1,4 +1,4 @@
-"""What several commands share: the error that ends a command, options that are settings, and ``--database``."""
+"""What several commands share: errors, examples in the help, options that are settings, and ``--database``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,21 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+def message_of(error: click.ClickException) -> str:
+    """Return an error in one line that says what to do next."""
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message} See '{error.ctx.command_path} --help'."
+    return message
+
+
+def examples(*commands: str) -> str:
+    """Return examples for the end of a command's help, one on each line."""
+    return "\n".join(
+        ["\b", "Examples:", *(f"  {command}" for command in commands)]
+    )  # \b: click wraps no line of it
+
+
 # Kubernetes sets BENEFITS_PORT to this for a Service named "benefits", and Docker does for a linked container.
 _ADDRESS_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://")
 
@@ -41,9 +56,13 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
     return click.option(*names, cls=_Setting, envvar=variable, show_envvar=True, **attributes)
 
 
-database_option = setting(
-    "--database", default=DATABASE, metavar="FILE", help="The SQLite file; created if needed."
+case_insensitive_option = setting(
+    "--identity-case-insensitive",
+    is_flag=True,
+    help="Case-fold all user ids, as directories do that ignore case: JDoe is jdoe.",
 )
+
+database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
 
 def require_database(database: str) -> None:
@@ -52,7 +71,9 @@ def require_database(database: str) -> None:
     :raises Failure: there is no such file.
     """
     if not Path(database).exists():
-        raise Failure(f"{database}: there is no such file")
+        raise Failure(
+            f"{database}: there is no such file; name another with --database, or create it with benefits seed"
+        )
 
 
 def require_output() -> None:

@@ -11,11 +11,17 @@ import click
 from benefits_core import OfferProducts
 from benefits_http.wire import ProductBody
 from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
-from benefits_service.commands.common import Failure, database_option
+from benefits_service.commands.common import Failure, database_option, examples
 from benefits_service.composition import open_store
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "benefits seed seed.json",
+        "benefits seed --if-empty seed.json",
+        "benefits seed seed.json --database /var/lib/benefits/benefits.db",
+    )
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--if-empty", is_flag=True, help="Do nothing if the catalogue has products already.")
 @database_option
@@ -23,14 +29,14 @@ def seed(file: Path, *, if_empty: bool, database: str) -> None:
     """Load or update the catalogue from FILE.
 
     The file is JSON like the response of GET /api/products. The catalogue takes its order. No product is ever removed. An
-    invalid file changes nothing.
+    invalid file changes nothing. The database is created if it does not exist. The service may be running.
     """
     try:
         products = read_catalogue(file.read_bytes(), _with_progress_bar)
     except OSError as error:
-        raise Failure(f"{file}: {error.strerror}") from error
+        raise Failure(f"{file}: {error.strerror}; name a catalogue file such as seed.json") from error
     except InvalidCatalogueError as error:
-        raise Failure(f"{file}: {error}") from error
+        raise Failure(f"{file}: {error}; nothing was changed") from error
     with open_store(database) as store:
         if if_empty and store.products.list_all():
             click.echo(f"{database} has a catalogue already.")

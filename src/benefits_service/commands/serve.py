@@ -16,8 +16,14 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option, setting
-from benefits_service.composition import build_app, store_opener
+from benefits_service.commands.common import (
+    Failure,
+    case_insensitive_option,
+    database_option,
+    examples,
+    setting,
+)
+from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.proxy import require_root_path
@@ -67,7 +73,17 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     return folder
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "benefits serve",
+        "benefits serve --port 4001 --workers 2 --database other.db",
+        "benefits serve --opening-balance 750.50",
+        "benefits serve --cors-origin https://benefits.example.com",
+        "benefits serve --frontend build",
+        "benefits serve --identity-header X-Forwarded-User",
+        "BENEFITS_PORT=4001 BENEFITS_DATABASE=other.db benefits serve",
+    )
+)
 @setting("--host", default=HOST, help="The address to listen at.")
 @setting("--port", type=click.IntRange(1, 65535), default=PORT, help="The port to listen at.")
 @setting(
@@ -106,6 +122,7 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
+@case_insensitive_option
 @setting(
     "--root-path",
     callback=_require_root_path,
@@ -137,22 +154,26 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     opening_balance: Decimal,
     cors_origins: tuple[str, ...],
     identity_header: str | None,
+    identity_case_insensitive: bool,
     root_path: str,
     trust_forwarded: bool,
     keep_alive: int,
     log_paths: bool,
     database: str,
 ) -> None:
-    """Serve the API until SIGTERM, SIGHUP or Ctrl-C."""
+    """Serve the API until SIGTERM, SIGHUP or Ctrl-C. The database is created if it does not exist."""
     try:
         claimed = claim(host, port)
     except OSError as error:
-        raise Failure(f"can't listen at {host} port {port}: {error.strerror}") from error
+        raise Failure(
+            f"can't listen at {host} port {port}: {error.strerror}; see --host and --port"
+        ) from error
     settings = Settings(
         opening_balance=opening_balance,
         cors_origins=cors_origins,
         frontend=frontend,
         identity_header=identity_header,
+        identity_case_insensitive=identity_case_insensitive,
         log_paths=log_paths,
         root_path=root_path,
         trust_forwarded=trust_forwarded,
@@ -161,6 +182,8 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         # This opens the store once: a file that can't be used is reported here, and not by every worker.
         with _deadline(f"{database} could not be opened within {START} s"):
             open_store = store_opener(database)
+            if identity_case_insensitive and (count := fold_existing_user_ids(database)):
+                click.echo(f"User ids that were case-folded: {count}.")
         address = claimed.getsockname()[0]
         shown = f"[{address}]" if ":" in address else address
         click.echo(

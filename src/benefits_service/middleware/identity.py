@@ -16,17 +16,16 @@ from flask import Flask, Response, request
 from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.blueprint import error_response
-from benefits_http.errors import Answer
-from benefits_http.openapi import DescribedError, Document, add_errors, operations
+from benefits_http.errors import ErrorSpec
 
 # Every 401 must have a challenge (RFC 9110). Browsers do not know this scheme, and so show no password dialog.
-UNAUTHENTICATED: Final = Answer(
+UNAUTHENTICATED: Final = ErrorSpec(
     401, "unauthenticated", {"WWW-Authenticate": 'Proxy-Identity realm="benefits"'}
 )
-FORBIDDEN: Final = Answer(403, "forbidden")
+FORBIDDEN: Final = ErrorSpec(403, "forbidden")
 
 # The endpoints that need no user. Every other endpoint needs one, also a new one.
-PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "page"})
+PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs", "docs_file"})
 
 # Headers that clients, proxies or this service use for something else.
 _RESERVED_HEADERS: Final = frozenset(
@@ -77,11 +76,14 @@ def require_header_name(text: str) -> str:
     return text
 
 
-def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
+def named_user(
+    headers: Iterable[tuple[bytes, bytes]], header: str, normalise: Callable[[str], str] = normal_user_id
+) -> str | None:
     """Return the normalised user id in a header, or None if the header is missing, ambiguous or invalid.
 
     :param headers: the name and the value of each raw header line.
     :param header: the name of the trusted header; its value is UTF-8.
+    :param normalise: returns the user id of a name, or raises InvalidUserIdError.
     """
     trusted = header.lower().encode()
     lines = [(name.lower(), value) for name, value in headers if name.lower().replace(b"_", b"-") == trusted]
@@ -92,7 +94,7 @@ def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | Non
     if name != trusted or b"," in value:
         return None
     try:
-        return normal_user_id(value.decode())
+        return normalise(value.decode())
     except (UnicodeDecodeError, InvalidUserIdError):
         return None
 
@@ -120,29 +122,11 @@ def _restricted(
     return restricted
 
 
-def describe_identity(document: Document, header: str) -> None:
-    """Add to an OpenAPI document what :func:`authenticate` adds to the behaviour."""
-    document["components"]["securitySchemes"] = {
-        "proxy": {
-            "type": "apiKey",
-            "in": "header",
-            "name": header,
-            "description": "Set by the proxy, never by a client: the user name, in UTF-8.",
-        }
-    }
-    protected = ["getUser", "placeOrder"]
-    for operation_id in protected:
-        operations(document)[operation_id]["security"] = [{"proxy": []}]
-    nobody = DescribedError(UNAUTHENTICATED, "The proxy has named nobody.")
-    somebody_else = DescribedError(FORBIDDEN, "Everybody can look up and order for themselves only.")
-    add_errors(document, [nobody], to=protected)
-    add_errors(document, [somebody_else], to=protected)
-
-
-def authenticate(app: Flask, header: str) -> None:
+def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = normal_user_id) -> None:
     """Make an application require a user, before it reads a body. It must be served through ``as_asgi``.
 
     :param header: the name of the header in which the proxy names the user.
+    :param normalise: returns the user id of a name in it, as the use cases get it.
     """
 
     def identify() -> Response | None:
@@ -150,7 +134,7 @@ def authenticate(app: Flask, header: str) -> None:
             return None
         if request.endpoint.rpartition(".")[2] in PUBLIC_ENDPOINTS:
             return None
-        user_id = named_user(request.environ["asgi.scope"]["headers"], header)
+        user_id = named_user(request.environ["asgi.scope"]["headers"], header, normalise)
         if user_id is None:
             return error_response(UNAUTHENTICATED)
         request.environ[_USER_ID] = user_id

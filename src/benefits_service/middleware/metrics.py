@@ -15,8 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from benefits_core import OrderRefusedError
-from benefits_http.errors import ANSWERS, answer_to
-from benefits_http.openapi import Document
+from benefits_http.errors import ERROR_SPECS, error_spec
 from benefits_service.logs import RequestLine
 from benefits_service.middleware.counts import VALUES, Counts, Row
 
@@ -38,29 +37,6 @@ _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-def describe_metrics(document: Document) -> None:
-    """Add to an OpenAPI document what :meth:`Metrics.expose_on` adds to the endpoints."""
-    document["paths"]["/metrics"] = {
-        "get": {
-            "operationId": "getMetrics",
-            "tags": ["service"],
-            "summary": "Get the metrics",
-            "description": "Of all worker processes, for Prometheus. They are at the root only.",
-            "servers": [{"url": "/"}],
-            "responses": {
-                "200": {"$ref": "#/components/responses/metrics"},
-                "500": {"$ref": "#/components/responses/internal_error"},
-            },
-        }
-    }
-    text = {"schema": {"type": "string"}}
-    document["components"]["responses"]["metrics"] = {
-        "description": "In the format that `Accept` asks for.",
-        "headers": {},
-        "content": {"text/plain": text, "application/openmetrics-text": text},
-    }
-
-
 class Metrics(Collector):
     """The metrics: this process adds to its own counts, and shows those of all.
 
@@ -77,7 +53,7 @@ class Metrics(Collector):
         self._registry.register(self)
         # Every refusal starts at 0: Prometheus computes no rate without an earlier value.
         self._refusals = [
-            answer.code for kind, answer in ANSWERS.items() if issubclass(kind, OrderRefusedError)
+            spec.code for kind, spec in ERROR_SPECS.items() if issubclass(kind, OrderRefusedError)
         ]
         self._placed = self._counts.row(_PLACED)
         self._refused = {code: self._counts.row(_REFUSED, code) for code in self._refusals}
@@ -105,7 +81,7 @@ class Metrics(Collector):
             try:
                 order = place_order(*arguments, **options)
             except OrderRefusedError as refusal:
-                self._refused[answer_to(refusal).code][0] += 1
+                self._refused[error_spec(refusal).code][0] += 1
                 raise
             self._placed[0] += 1
             return order

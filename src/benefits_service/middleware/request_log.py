@@ -16,8 +16,7 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from benefits_http.blueprint import REQUEST_ID, error_response
-from benefits_http.errors import UNFORESEEN
-from benefits_http.openapi import Document
+from benefits_http.errors import INTERNAL_ERROR
 from benefits_service import logs
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.runtime.asgi import whole_body
@@ -34,19 +33,6 @@ _FRONTEND: Final = "(frontend)"
 _MAX_PATH_LENGTH: Final = 500
 
 _log = logging.getLogger(__name__)
-
-
-def describe_request_ids(document: Document) -> None:
-    """Add to an OpenAPI document the header that :func:`with_request_log` adds to every answer."""
-    for response in document["components"]["responses"].values():
-        response["headers"] = {
-            **response["headers"],
-            "X-Request-ID": {
-                "description": "The id of the request, by which the log knows it: the client's own, if it sent a sane one.",
-                "required": True,
-                "schema": {"type": "string", "pattern": f"^{_VALID_ID.pattern}$"},
-            },
-        }
 
 
 def with_request_log(app: WSGIApplication, metrics: Metrics, *, log_paths: bool) -> WSGIApplication:
@@ -78,7 +64,7 @@ def with_request_log(app: WSGIApplication, metrics: Metrics, *, log_paths: bool)
             body = whole_body(app(environ, keep_start))  # type: ignore[arg-type] # no application here calls write()
         except Exception:  # noqa: BLE001 - the client receives no details of any error
             _log.exception("the application failed")
-            response = error_response(UNFORESEEN)
+            response = error_response(INTERNAL_ERROR)
             response.headers.add("X-Content-Type-Options", "nosniff")
             parts, status, headers = response.get_wsgi_response(environ)
             body = b"".join(parts)

@@ -1,7 +1,7 @@
-"""The application as the server runs it: WSGI on an event loop, by ASGI.
+"""The bridge from ASGI, which the server speaks, to WSGI, which Flask speaks: each request runs in a greenlet.
 
-A client that stalls, in the middle of its order or of an answer, costs some memory and nothing else: there is no thread that would
-wait for it. And ASGI keeps header lines as they arrived, by which ``identity`` tells who is asking.
+A client that stalls in the middle of a request or a response holds some memory and no thread. ASGI also keeps header lines as
+they arrived; ``middleware/identity.py`` needs them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ASGIApplication = Callable[[Event, Receive, Send], Awaitable[None]]
 
 _Answer = tuple[int, list[tuple[str, str]], bytes]
 
-# These names alone, as they are spelt here: with underscores they would be something else, that a client has made up.
+# Only these exact names: a client may send names like them, with underscores.
 _WITHOUT_PREFIX: Final = {b"content-length": "CONTENT_LENGTH", b"content-type": "CONTENT_TYPE"}
 
 # What is the same for every request.
 _SERVER: Final[WSGIEnvironment] = {
     "SCRIPT_NAME": "",
     "wsgi.version": (1, 0),
-    "wsgi.input_terminated": True,  # else nobody would read a chunked body
+    "wsgi.input_terminated": True,  # else Werkzeug would not read a chunked body
     "wsgi.errors": sys.stderr,
     "wsgi.multithread": False,
     "wsgi.multiprocess": True,
@@ -39,20 +39,23 @@ _SERVER: Final[WSGIEnvironment] = {
 
 
 class _Body:
-    """The body of a request, read when the application wants it, and no more of it than that."""
+    """The body of a request, received as far as the application reads it."""
 
     def __init__(self, receive: Receive, length: str) -> None:
         self._receive = receive
-        # Whoever asks for more than there is waits for a turn of the event loop; but a chunked body tells no length.
+        # With a known length, the last read needs no further event. A chunked body has no known length.
         self._to_come = int(length) if length.isdecimal() else None
         self._held = b""
 
     def read(self, size: int = -1) -> bytes:
-        """Return so many bytes, or as many as there are."""
+        """Return ``size`` bytes, or fewer at the end; all that are left if it is negative.
+
+        :raises ClientDisconnected: the client went away before the end.
+        """
         while self._to_come != 0 and not 0 <= size <= len(self._held):
             event = suspend_until(self._receive())
             if event["type"] == "http.disconnect":
-                raise ClientDisconnected  # what has come may look like all of it
+                raise ClientDisconnected  # what has arrived may look like a complete body
             chunk = event.get("body", b"")
             self._held += chunk
             if not event.get("more_body"):
@@ -65,9 +68,9 @@ class _Body:
 
 
 def as_asgi(app: WSGIApplication) -> ASGIApplication:
-    """Return a WSGI application as an ASGI one, for HTTP alone and one event loop.
+    """Return a WSGI application as an ASGI application, for HTTP only and one event loop.
 
-    It is called on the loop, and may call :func:`~benefits_service.runtime.suspension.suspend_until`.
+    It runs in the loop's thread, and may call :func:`~benefits_service.runtime.suspension.suspend_until`.
     """
     answer = Suspendable(_answer)
 
@@ -96,7 +99,7 @@ def _answer(app: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
 
 
 def whole_body(answer: Iterable[bytes]) -> bytes:
-    """Return the body of an answer of a WSGI application, and let go of what it holds."""
+    """Return the complete body of a WSGI response, and close the response."""
     try:
         return b"".join(answer)
     finally:
@@ -108,7 +111,7 @@ def _environ(scope: Event, receive: Receive) -> WSGIEnvironment:
     host, port = scope["server"]
     environ = _SERVER | {
         "REQUEST_METHOD": scope["method"],
-        # ASGI's own path has lost what isn't UTF-8.
+        # ASGI's decoded path has lost the bytes that are not UTF-8.
         "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,

@@ -1,7 +1,7 @@
-"""Synchronous code on an event loop: while it waits for something, the loop goes on with others.
+"""Synchronous code on an event loop: while it waits, it is suspended, and the loop serves other requests.
 
-A Flask view calls a use case and returns what became of it; it has no way to say ``await`` in the middle. So each request is
-answered on a stack of its own, a greenlet, which is left when there is something to wait for and entered again afterwards.
+A Flask view calls a use case and returns a response; it can't ``await`` in the middle. So each request runs in a greenlet, which
+has a stack of its own: it switches to the event loop in order to wait, and is switched back to afterwards.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from greenlet import getcurrent, greenlet
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
-# As many as are in use at once on a busy morning; stalled clients may have more.
+# How many idle greenlets are kept.
 _SPARE: Final = 64
 
 
 class _Call(Generic[_Result]):
-    """A call, and how it has ended."""
+    """A call, and its outcome."""
 
     __slots__ = ("_error", "_function", "_result")
 
@@ -31,7 +31,7 @@ class _Call(Generic[_Result]):
     def make(self) -> None:
         try:
             self._result = self._function()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+        except BaseException as error:  # noqa: BLE001 - the caller gets every error
             self._error = error
 
     def outcome(self) -> _Result:
@@ -40,7 +40,7 @@ class _Call(Generic[_Result]):
             try:
                 raise error
             finally:
-                del error  # its traceback leads here, so it would hold itself
+                del error  # its traceback refers to this frame: they would form a reference cycle
         return self._result
 
 
@@ -49,7 +49,7 @@ class Suspendable(Generic[_Parameters, _Result]):
 
     def __init__(self, function: Callable[_Parameters, _Result]) -> None:
         self._function = function
-        # Stacks are used again: to make one maps memory, and made a read of a user by a quarter slower.
+        # Greenlets are reused: a new one maps memory for its stack (reads of a user: one quarter slower).
         self._idle: list[greenlet] = []
 
     async def __call__(self, *arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
@@ -60,7 +60,7 @@ class Suspendable(Generic[_Parameters, _Result]):
         while awaitable is not None:
             try:
                 found = await awaitable
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised where it was waited for
+            except BaseException as error:  # noqa: BLE001 - every error is raised in the waiting greenlet
                 awaitable = stack.throw(error)
             else:
                 awaitable = stack.switch(found)
@@ -71,7 +71,7 @@ class Suspendable(Generic[_Parameters, _Result]):
 
 def _new_stack() -> greenlet:
     stack = greenlet(_make_calls)
-    stack.switch()  # without a call: it would keep the one that it was begun with
+    stack.switch()  # to its first line, without a call: a greenlet keeps the arguments that it starts with
     return stack
 
 
@@ -79,16 +79,19 @@ def _make_calls() -> None:
     while True:
         call = _caller().switch(None)
         call.make()
-        del call  # who is idle keeps nothing
+        del call  # an idle greenlet must keep no request alive
 
 
 def suspend_until(awaitable: Awaitable[_Result]) -> _Result:
-    """Wait for something, in a function that a :class:`Suspendable` calls, and return what came of it."""
+    """Suspend the calling greenlet until an awaitable ends; return its result, or raise its error.
+
+    :raises RuntimeError: the caller does not run in a :class:`Suspendable`.
+    """
     return cast("_Result", _caller().switch(awaitable))
 
 
 def _caller() -> greenlet:
     caller = getcurrent().parent
     if caller is None:
-        raise RuntimeError("nobody has called this by a Suspendable, so nothing could go on meanwhile")
+        raise RuntimeError("only code that a Suspendable runs can be suspended")
     return caller

@@ -1,0 +1,68 @@
+"""Ctrl-C at every step of the code of the stores, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+import sqlite_utils.db
+
+from benefits_core import changes, memory
+from benefits_sqlite import group_commit, store, transaction, waiting
+
+# The code that is interrupted: what runs a change, and what that calls. Repositories and the model are interrupted by a
+# function that raises KeyboardInterrupt.
+_CODE: Final = frozenset(
+    module.__file__
+    for module in (
+        changes,
+        memory,
+        group_commit,
+        store,
+        transaction,
+        waiting,
+        contextlib,
+        threading,
+        sqlite_utils.db,
+    )
+)
+
+
+def interrupt_at(
+    step: int, function: Callable[[], object], *, each_step: Callable[[], object] = bool
+) -> bool:
+    """Call a function, and raise KeyboardInterrupt in it.
+
+    :param step: before how many-th instruction, counted in the code of the stores.
+    :param each_step: is called before every instruction that is counted.
+    :returns: whether it came to that instruction before it returned.
+    """
+    left = step
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in _CODE:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            each_step()
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # noqa: SLF001 - Python 3.12 traces instructions only if this was set before
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    assert left >= 0, "the interruption was swallowed"
+    return False
