@@ -8,6 +8,9 @@ def main() -> None:
 
     If it can't run here, it prints one line that says what is missing, and exits with status 2.
     """
+    from benefits_service.output import protect  # noqa: PLC0415 - not before __main__ has corrected the path
+
+    protect()
     try:
         import fcntl  # noqa: F401, PLC0415 - to be missed before any package: no package helps a system without it
 

@@ -10,9 +10,12 @@ import attrs
 from benefits_core import Store, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.app import create_app
+from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.health import show_health
 from benefits_service.middleware.identity import authenticate, restrict_to_self
 from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.proxy import behind_proxy
 from benefits_service.middleware.request_log import with_request_log
 from benefits_service.openapi import describe_service
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
@@ -56,13 +59,17 @@ def fold_existing_user_ids(database: str) -> int:
     return fold_user_ids(database, folded_user_id)
 
 
-def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplication:
+def build_app(
+    settings: Settings, open_store: Callable[[], Store], counts: ReservedCounts | None = None
+) -> ASGIApplication:
     """Return the application that a worker process serves.
 
     :param open_store: opens the store; :func:`store_opener` makes it.
+    :param counts: where the workers count together; without it, there are no metrics.
     """
     store = on_event_loop(open_store())
-    metrics = Metrics()
+    joined = None if counts is None else counts.join()
+    metrics = Metrics(joined, complete=joined is not None)
     use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
     use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
     if settings.identity_header is not None:
@@ -78,5 +85,9 @@ def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplic
             folded_user_id if settings.identity_case_insensitive else normal_user_id,
         )
     metrics.expose_on(api)
+    show_health(api, store.can_change)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    return as_asgi(with_request_log(site, metrics, log_paths=settings.log_paths))
+    logged = with_request_log(site, metrics, log_paths=settings.log_paths)
+    return as_asgi(
+        behind_proxy(logged, root_path=settings.root_path, trust_forwarded=settings.trust_forwarded)
+    )

@@ -33,3 +33,5 @@ class Settings:
     identity_header: str | None
     identity_case_insensitive: bool = False
     log_paths: bool
+    root_path: str = ""
+    trust_forwarded: bool = False

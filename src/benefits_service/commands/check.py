@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from benefits_service.commands.common import database_option, examples, require_database
+from benefits_service.commands.common import database_option, examples, require_database, require_output
 from benefits_service.composition import audit_database
 
 
@@ -34,3 +34,4 @@ def check(*, database: str) -> None:
     click.echo(
         f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
     )
+    require_output()

@@ -43,6 +43,10 @@ _RESERVED_HEADERS: Final = frozenset(
         "transfer-encoding",
         "user-agent",
         "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
         "x-request-id",
     }
 )
