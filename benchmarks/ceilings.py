@@ -60,7 +60,7 @@ def build(kind: str) -> ASGIApplication:
 def serve(kind: str, workers: int, port: int) -> None:
     """Serve one of them by the service's own server, with all of its settings."""
     with claim("127.0.0.1", port) as address:
-        server.serve(partial(build, kind), address=address, workers=workers)
+        server.serve(partial(build, kind), address=address, workers=workers, keep_alive=server.KEEP_ALIVE)
 
 
 class BareOrders:

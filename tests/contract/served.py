@@ -108,4 +108,4 @@ if __name__ == "__main__":
     from contract import served
 
     with claim("127.0.0.1", int(port)) as address:
-        server.serve(partial(served.BUILDS[kind]), address=address, workers=1)
+        server.serve(partial(served.BUILDS[kind]), address=address, workers=1, keep_alive=server.KEEP_ALIVE)
