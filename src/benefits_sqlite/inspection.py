@@ -63,9 +63,9 @@ def _code(error: sqlite3.DatabaseError) -> int | None:
 
 
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
-    """Return if the file can become or be our database. A missing or an empty one can; it is not touched.
+    """Return if the file is, or can become, a database of this program. A missing or an empty file can. Nothing is written.
 
-    :param to_write: whether it has to be possible to write to it, too.
+    :param to_write: whether the file must be writable.
     :param patience: how long to wait for another program that has locked it, in seconds.
     :raises UnsoundDatabaseError: its content is not a sound database of this program.
     :raises StorageUnavailableError: it can't for another reason. The message names the file and what to do.
@@ -75,7 +75,7 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
         return
     if status.st_size < _HEADER_BYTES:  # SQLite takes some of these for empty
         raise UnsoundDatabaseError(f"{path}: it is not a database; name another file")
-    with _understood(path):
+    with _explained(path):
         if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
             raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
 
@@ -103,7 +103,7 @@ def _inspect_place(path: str, *, to_write: bool) -> os.stat_result | None:
 
 
 def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
-    """Return a connection that changes nothing, not even by tidying up when it is closed.
+    """Return a connection that changes nothing, not even when it is closed.
 
     :param wait: how long its statements wait for another program that has locked the file, in seconds.
     """
@@ -117,7 +117,7 @@ def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
 
 
 @contextmanager
-def _understood(path: str) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -149,8 +149,8 @@ def _inspect_origin(path: str, db: Database) -> None:
 
 
 def _inspect_size(path: str, db: Database) -> None:
-    # SQLite itself does not notice that a part of the last page is missing. In this order, because others may be writing:
-    # pages that the log has not handed over yet are not missed, and the file only grows.
+    # SQLite does not notice that a part of the last page is missing. Another process may be writing, so the order matters:
+    # first the pages in the log, then the size of the file, which only grows by what leaves the log.
     [[pages]] = db.execute("PRAGMA page_count").fetchall()
     [[page_size]] = db.execute("PRAGMA page_size").fetchall()
     logged = _pages_in_log(Path(f"{os.path.realpath(path)}-wal"), page_size)
@@ -160,7 +160,7 @@ def _inspect_size(path: str, db: Database) -> None:
 
 
 def _pages_in_log(log: Path, page_size: int) -> set[int]:
-    """Return the numbers of the pages that the log holds: after a header of 32 bytes, each page with 24 before it."""
+    """Return the numbers of the pages in the log: it has a header of 32 bytes, and one of 24 before each page."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

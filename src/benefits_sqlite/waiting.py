@@ -1,4 +1,4 @@
-"""Waiting, up to a deadline, for what other programs hold: SQLite's locks, and a lock of our own between processes."""
+"""Waiting up to a deadline: for SQLite's locks, and for a lock of our own between processes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ except ModuleNotFoundError as error:
     raise
 
 PATIENCE: Final = 5.0
-"""How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
+"""How long a change waits to begin, in seconds, unless the store has another patience."""
 
-# Between tries, in seconds. The same for every process, so that each is as likely as any other to be the next; about as
-# long as a commit takes, since one thread of a process waits at a time.
+# The pause between two attempts, in seconds: about as long as a commit takes. It is the same for every process, so that
+# each of them is as likely to be the next.
 _PAUSE: Final = 0.0002
 
 
 def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
-    """Try until it succeeds; return whether it did before the deadline, which is in ``time.monotonic()``'s seconds."""
+    """Repeat an attempt until it succeeds; return False if the deadline, by ``time.monotonic()``, passes before."""
     while not attempt():
         if time.monotonic() > deadline:
             return False
@@ -36,7 +36,7 @@ def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
 
 
 def unless_busy(action: Callable[[], object]) -> Callable[[], bool]:
-    """Return an attempt at a statement: it fails while SQLite says that another connection has the lock."""
+    """Return an attempt at a statement. It fails while another connection holds the lock of SQLite that it needs."""
 
     def attempt() -> bool:
         try:

@@ -110,7 +110,7 @@ def test_without_hard_links_a_killed_backup_leaves_the_copy_absent_or_whole(
 
 def test_a_backup_that_can_not_get_its_name_leaves_nothing(database: Path, copy: Path) -> None:
     injections = [NO_LINKS[0], NO_EXCLUSIVE_RENAMING[0], "?rename,renameat:error=EIO"]
-    done = with_failing(injections, *BENEFITS, "backup", copy, "--database", database)
+    done = with_failing(injections, *BENEFITS, "backup", copy, "--database", database, only=copy)
 
     assert (done.returncode, done.stderr) == (2, f"benefits: {copy}: {os.strerror(5)}\n")
     assert list(copy.parent.iterdir()) == []

@@ -11,6 +11,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
+from benefits_http.blueprint import REQUEST_ID
 
 
 def fail() -> str:
@@ -28,15 +29,15 @@ def test_an_unexpected_error_is_logged_with_its_request_and_hidden_from_the_clie
     view: Callable[[], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(UseCases.over(MemoryStore()))
-    app.add_url_rule("/surprise", view_func=view)
+    app.add_url_rule("/surprise/<name>", view_func=lambda name: view())  # noqa: ARG005 - it is not for the log
 
-    response = app.test_client().get("/surprise")
+    response = app.test_client().get("/surprise/jo", environ_overrides={REQUEST_ID: "request-7"})
 
     assert (response.status_code, response.data) == (500, b'{"error":"internal_error"}')
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert record.exc_info
-    assert record.getMessage().endswith("failed: GET /surprise")
+    assert record.getMessage() == "request request-7 failed: GET /surprise/<name>"
 
 
 @pytest.mark.parametrize("view", [fail, brew])
@@ -68,6 +69,7 @@ class TestOrigins:
         client = create_app(UseCases.over(MemoryStore()), cors_origins=origins).test_client()
         response = client.get("/products", headers={"Origin": origin})
         assert response.status_code == 200
+        assert response.headers.getlist("Vary") == ["Origin"]
         allowed: str | None = response.headers.get("Access-Control-Allow-Origin")
         return allowed
 
@@ -113,16 +115,24 @@ class TestOrigins:
             create_app(UseCases.over(MemoryStore()), cors_origins=origins)
 
     @pytest.mark.parametrize("path", ["/orders", "/api/products", "/users/jo"])
-    def test_a_preflight_allows_exactly_the_methods_of_the_api(self, path: str) -> None:
+    def test_a_preflight_allows_exactly_the_methods_and_headers_of_the_api(self, path: str) -> None:
         client = create_app(UseCases.over(MemoryStore())).test_client()
 
         response = client.options(
-            path, headers={"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+            path,
+            headers={
+                "Origin": "http://localhost:3000",
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "content-type, x-secret",
+            },
         )
 
         assert response.status_code == 200
         methods = response.headers["Access-Control-Allow-Methods"].split(", ")
         assert sorted(methods) == ["GET", "HEAD", "POST"]
+        assert response.headers["Access-Control-Allow-Headers"] == "content-type"
+        assert response.headers.getlist("Vary") == ["Origin"]
+        assert response.headers.getlist("X-Content-Type-Options") == ["nosniff"]
 
 
 class TestRouting:

@@ -79,6 +79,17 @@ class TestEarlierVersion:
         finding = "table order_lines: it is not as this version defines it\n"
         assert benefits("check") == (1, finding + EARLIER, "")
 
+    def test_a_structure_that_is_wrong_explains_why_it_can_not_be_brought_up_to_date(
+        self, benefits: Command, tmp_path: Path
+    ) -> None:
+        path = database_at(tmp_path / "benefits.db", NAMES[0])
+        by_hand(path, "DROP TABLE products")
+
+        status, out, _ = benefits("check")
+        assert status == 1
+        assert "table products: it is not as this version defines it\n" in out
+        assert "brought up to date: SQLite" not in out
+
     def test_one_that_can_not_be_brought_up_to_date_is_found(self, benefits: Command, tmp_path: Path) -> None:
         path = database_at(tmp_path / "benefits.db", NAMES[0])
         by_hand(path, "CREATE TABLE catalogue (mine)")

@@ -311,6 +311,25 @@ def test_a_chunked_body_has_the_same_limit(client: FlaskClient, length: int, sta
     assert _post_raw(client, io.BytesIO(ORDER.ljust(length)), **CHUNKED).status_code == status
 
 
+class EndlessBody:
+    """A chunked body without an end. It counts the bytes that were read."""
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        assert 0 <= size <= MAX_BODY_BYTES + 1
+        self.bytes_read += size
+        return b" " * size
+
+
+def test_no_more_of_a_chunked_body_is_read_than_its_limit_needs(client: FlaskClient) -> None:
+    body = EndlessBody()
+
+    assert _post_raw(client, body, **CHUNKED).status_code == 413
+    assert body.bytes_read == MAX_BODY_BYTES + 1
+
+
 class OpenBody:
     """A body on an open connection: a server would block if more bytes were read than the client has sent."""
 

@@ -123,6 +123,6 @@ def test_without_fcntl_the_store_names_the_systems_on_which_it_runs() -> None:
 
 def test_a_module_that_python_itself_lacks_is_not_called_a_package() -> None:
     """Some builds of Python have no SQLite."""
-    status, message = run_without("_sqlite3")
+    status, message = run_without("sqlite3")
     assert (status, message.count("\n")) == (2, 1)
-    assert message.startswith("benefits: this Python has no module _sqlite3,")
+    assert message.startswith("benefits: this Python has no module sqlite3,")

@@ -69,6 +69,13 @@ def test_the_log_is_short_again_whichever_store_writes_next(path: Path, store: S
         assert log_size(path) <= LOG_SIZE_LIMIT
 
 
+def test_what_is_not_a_database_is_not_left_open(path: Path) -> None:
+    path.write_text("Not a database, whatever its size. " * 100)
+
+    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+        connect(str(path), timeout=0)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -5,40 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from benefits_sqlite import SqliteStore
-from contract.builders import stocked
+from contract.builders import order, stocked
 from contract.running import SEED, benefits
 
 SERVICE = 12_345
 """The user of the service, and its group. It needs no entry in a list of users."""
 
 OTHER = 23_456
-
-# Runs as another user. What it needs is imported before, since that user may not be able to read it.
-AS_ANOTHER_USER = """
-import os, sys
-from benefits_core import BenefitsError, PlaceOrder
-from benefits_sqlite import SqliteStore
-
-user, group, more_groups, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-os.setgroups([int(number) for number in more_groups.split()])
-os.setresgid(group, group, group)
-os.setresuid(user, user, user)
-os.umask(0o077)
-try:
-    with SqliteStore(path) as store:
-        PlaceOrder(store)(f"user {user}", ["netflix"])
-except BenefitsError as error:
-    sys.exit(str(error))
-"""
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
@@ -58,11 +39,26 @@ def path(folder: Path) -> Path:
     return folder / "benefits.db"
 
 
-def order_as(user: int, path: Path, *, group: int | None = None, more_groups: str = "") -> str:
-    """Open a database and place an order as another user; return the error, if any."""
-    command = [sys.executable, "-c", AS_ANOTHER_USER, str(user), str(group or user), more_groups, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stderr
+@contextmanager
+def acting_as(user: int, *more_groups: int) -> Iterator[None]:
+    """Act as another user, without rights, and with a strict umask."""
+    umask, groups = os.umask(0o077), os.getgroups()
+    os.setgroups(more_groups)
+    os.setegid(user)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+        os.umask(umask)
+
+
+def order_as(user: int, path: Path, *more_groups: int) -> None:
+    """Open a database and place an order as another user."""
+    with acting_as(user, *more_groups), SqliteStore(path) as store:
+        order(store, f"user {user}", "netflix")
 
 
 def seed_as_root(path: Path) -> None:
@@ -94,7 +90,7 @@ def test_lock_files_that_root_creates_have_the_owner_and_the_mode_of_the_databas
     seed_as_root(path)
 
     assert [ownership(file) for file in lock_files(path)] == [(SERVICE, OTHER, mode)] * 2
-    assert order_as(SERVICE, path) == ""
+    order_as(SERVICE, path)
 
 
 def test_lock_files_follow_a_database_whose_owner_changes(path: Path) -> None:
@@ -103,14 +99,14 @@ def test_lock_files_follow_a_database_whose_owner_changes(path: Path) -> None:
     seed_as_root(path)
 
     assert [ownership(file) for file in lock_files(path)] == [(SERVICE, SERVICE, 0o600)] * 2
-    assert order_as(SERVICE, path) == ""
+    order_as(SERVICE, path)
 
 
 def test_the_service_starts_once_the_database_alone_is_given_to_its_user(path: Path) -> None:
     seed_as_root(path)
     os.chown(path, SERVICE, SERVICE)
 
-    assert order_as(SERVICE, path) == ""
+    order_as(SERVICE, path)
     assert [ownership(file) for file in lock_files(path)] == [(SERVICE, SERVICE, 0o600)] * 2
 
 
@@ -130,9 +126,9 @@ def test_members_of_a_group_can_share_a_database(folder: Path, path: Path) -> No
     os.chown(path, SERVICE, OTHER)
     path.chmod(0o660)
 
-    assert order_as(SERVICE, path, more_groups=str(OTHER)) == ""
+    order_as(SERVICE, path, OTHER)
     assert [ownership(file) for file in lock_files(path)] == [(SERVICE, OTHER, 0o660)] * 2
-    assert order_as(SERVICE + 1, path, more_groups=str(OTHER)) == ""
+    order_as(SERVICE + 1, path, OTHER)
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
