@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benefits_core import OfferProducts, PlaceOrder, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore
+from benefits_sqlite.readers import LastCatalogue, SqliteCatalogueReader
 from benefits_sqlite.repositories import SqliteUnitOfWork
+from benefits_sqlite.waiting import ProcessLock
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -342,3 +346,49 @@ class TestClosing:
 
         # SQLite keeps a file open for later while another connection of this process has locks on it.
         assert fail_to_open() == [fail_to_open() for _ in range(10)][-1]
+
+
+def test_a_catalogue_that_changes_while_it_is_read_is_read_again(
+    path: Path, by_hand: sqlite3.Connection
+) -> None:
+    with SqliteStore(path) as store:
+
+        def query(sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            rows = store._read(sql, parameters)  # noqa: SLF001 - what the store's own reader is given
+            if "FROM products" in sql:
+                by_hand.execute("UPDATE products SET price = 300 WHERE product_id = 'b'")
+            return rows
+
+        reader = SqliteCatalogueReader(query, LastCatalogue())
+        before, after = reader.list_all(), reader.list_all()
+
+    assert [product.price for product in before if product.product_id == "b"] == [2]
+    assert [product.price for product in after if product.product_id == "b"] == [3]
+
+
+def test_a_new_file_that_another_process_prepares_for_too_long_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    with closing(ProcessLock(str(path))) as lock:
+        assert lock.acquire(time.monotonic())
+        with pytest.raises(StorageUnavailableError, match="other processes have been writing"):
+            SqliteStore(path, patience=0)
+
+
+def test_a_transaction_that_can_not_begin_makes_the_store_unavailable(path: Path) -> None:
+    with SqliteStore(path) as store:
+        store._transaction._db.execute("PRAGMA query_only = ON")  # noqa: SLF001 - as on a read-only file system
+
+        with pytest.raises(StorageUnavailableError, match="readonly"):
+            PlaceOrder(store)("jo", ["b"])
+
+
+def test_a_read_during_which_the_store_is_closed_leaves_no_file_open(path: Path) -> None:
+    before = open_files()
+    store = SqliteStore(path)
+    store.ping()
+    [reader] = store._idle_readers  # noqa: SLF001 - to close the store in the middle of a statement
+    reader.conn.create_function("close_store", 0, store.close)
+
+    store._read("SELECT close_store()")  # noqa: SLF001
+
+    assert open_files() == before
