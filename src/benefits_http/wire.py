@@ -102,9 +102,9 @@ class ErrorResponse(msgspec.Struct):
 
 
 class HealthResponse(msgspec.Struct):
-    """The service can reach its store. ``read_only``: it can read, but keep no order now."""
+    """The service can reach its store."""
 
-    status: Literal["ok", "read_only"] = "ok"
+    status: Literal["ok"] = "ok"
 
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -161,19 +161,10 @@ def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
 
 
-def start(
-    database: Path,
-    *options: str,
-    workers: int = 2,
-    traced: bool = True,
-    before: Sequence[str] = (),
-    **process_options: Any,
-) -> Service:
+def start(database: Path, *options: str, workers: int = 2, traced: bool = True) -> Service:
     """Start a service, without waiting for it.
 
     :param traced: whether what it runs may count as covered by tests, which makes it slower.
-    :param before: a command that runs the service, such as ``nohup``.
-    :param process_options: what ``subprocess.Popen`` is given, instead of the log as its output, say.
     """
     environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
     port = reserve_port()
@@ -181,15 +172,12 @@ def start(
     log = database.parent / f"service-at-{port}.log"
     began = time.monotonic()
     with log.open("wb") as output:
-        usual: dict[str, Any] = {
-            "stdout": output,
-            "stderr": subprocess.STDOUT,
-            "start_new_session": True,
-            "env": environment,
-        }
         process = subprocess.Popen(
-            [*before, *command, "--port", str(port), "--workers", str(workers), *options],
-            **usual | process_options,
+            [*command, "--port", str(port), "--workers", str(workers), *options],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
         )
     return Service(process, port, database, log, workers, began)
 

@@ -43,10 +43,6 @@ _RESERVED_HEADERS: Final = frozenset(
         "transfer-encoding",
         "user-agent",
         "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-forwarded-proto",
         "x-request-id",
     }
 )
@@ -76,14 +72,11 @@ def require_header_name(text: str) -> str:
     return text
 
 
-def named_user(
-    headers: Iterable[tuple[bytes, bytes]], header: str, normalise: Callable[[str], str] = normal_user_id
-) -> str | None:
+def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
     """Return the normalised user id in a header, or None if the header is missing, ambiguous or invalid.
 
     :param headers: the name and the value of each raw header line.
     :param header: the name of the trusted header; its value is UTF-8.
-    :param normalise: returns the user id of a name, or raises InvalidUserIdError.
     """
     trusted = header.lower().encode()
     lines = [(name.lower(), value) for name, value in headers if name.lower().replace(b"_", b"-") == trusted]
@@ -94,7 +87,7 @@ def named_user(
     if name != trusted or b"," in value:
         return None
     try:
-        return normalise(value.decode())
+        return normal_user_id(value.decode())
     except (UnicodeDecodeError, InvalidUserIdError):
         return None
 
@@ -122,11 +115,10 @@ def _restricted(
     return restricted
 
 
-def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = normal_user_id) -> None:
+def authenticate(app: Flask, header: str) -> None:
     """Make an application require a user, before it reads a body. It must be served through ``as_asgi``.
 
     :param header: the name of the header in which the proxy names the user.
-    :param normalise: returns the user id of a name in it, as the use cases get it.
     """
 
     def identify() -> Response | None:
@@ -134,7 +126,7 @@ def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = norm
             return None
         if request.endpoint.rpartition(".")[2] in PUBLIC_ENDPOINTS:
             return None
-        user_id = named_user(request.environ["asgi.scope"]["headers"], header, normalise)
+        user_id = named_user(request.environ["asgi.scope"]["headers"], header)
         if user_id is None:
             return error_response(UNAUTHENTICATED)
         request.environ[_USER_ID] = user_id
