@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from statistics import quantiles
 from threading import Event, Lock
 
 import attrs
@@ -122,13 +121,10 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
     """Twenty times ``kill -9`` of the whole service at random moments of a storm."""
     seed(database)
     dice = random.Random(20)  # noqa: S311 - which moment is no secret
-    starting: list[float] = []
     storm = Storm()
     for _ in range(20):
-        began = time.monotonic()
         service = start(database, traced=False)
         service.wait_until_it_answers()
-        starting.append(time.monotonic() - began)
         storm.verify(
             database
         )  # while the service runs, so that it starts over the log as the kill has left it
@@ -139,8 +135,6 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
 
     storm.verify(database)
     assert set(storm.refused) <= {REFUSED}
-    # Of a quarter at least: a busy machine may delay the others.
-    assert quantiles(starting, n=4)[0] < 2
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path) -> None:
