@@ -31,15 +31,18 @@ _CODE: Final = frozenset(
     )
 )
 
+# Python 3.12 crashes while it traces instructions and measures coverage: there, every line is a step.
+_STEP: Final = "line" if sys.version_info[:2] == (3, 12) else "opcode"
+
 
 def interrupt_at(
     step: int, function: Callable[[], object], *, each_step: Callable[[], object] = bool
 ) -> bool:
     """Call a function, and raise KeyboardInterrupt in it.
 
-    :param step: before how many-th instruction, counted in the code of the stores.
-    :param each_step: is called before every instruction that is counted.
-    :returns: whether it came to that instruction before it returned.
+    :param step: before how many-th instruction or line, counted in the code of the stores.
+    :param each_step: is called before every one that is counted.
+    :returns: whether it came to that step before it returned.
     """
     left = step
 
@@ -47,8 +50,8 @@ def interrupt_at(
         nonlocal left
         if frame.f_code.co_filename not in _CODE:
             return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
+        frame.f_trace_opcodes = _STEP == "opcode"
+        if event == _STEP:
             each_step()
             left -= 1
             if left < 0:
@@ -56,7 +59,8 @@ def interrupt_at(
         return trace
 
     before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # noqa: SLF001 - Python 3.12 traces instructions only if this was set before
+    # Python 3.13 traces instructions only if this was set before.
+    sys._getframe().f_trace_opcodes = _STEP == "opcode"  # noqa: SLF001
     sys.settrace(trace)
     try:
         function()
