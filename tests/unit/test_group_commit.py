@@ -156,31 +156,6 @@ class TestThreads:
     def test_the_writer_runs_every_submitted_change(self, store: SqliteStore) -> None:
         assert store.submit(thread_name).result(A_LONG_TIME) == WRITER
 
-    def test_a_caller_that_changes_again_and_again_lets_waiting_changes_begin(
-        self, store: SqliteStore
-    ) -> None:
-        """Its next change queues behind those that waited for the one before."""
-        has_begun, has_submitted = Event(), Event()
-        begun = []
-
-        def first(_: UnitOfWork) -> None:
-            has_begun.set()
-            assert has_submitted.wait(A_LONG_TIME)
-
-        def change_twice() -> None:
-            store.change(first)
-            store.change(lambda _: begun.append("next"))
-
-        with ThreadPoolExecutor() as pool:
-            changing = pool.submit(change_twice)
-            assert has_begun.wait(A_LONG_TIME)
-            waiting = store.submit(lambda _: begun.append("waiting"))
-            has_submitted.set()
-            changing.result(A_LONG_TIME)
-            waiting.result(A_LONG_TIME)
-
-        assert begun == ["waiting", "next"]
-
     def test_a_submitted_change_ends_beside_a_tight_loop_of_changes(self, store: SqliteStore) -> None:
         done = Event()
 
