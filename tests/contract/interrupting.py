@@ -35,13 +35,10 @@ _CODE: Final = frozenset(
 _STEP: Final = "line" if sys.version_info[:2] == (3, 12) else "opcode"
 
 
-def interrupt_at(
-    step: int, function: Callable[[], object], *, each_step: Callable[[], object] = bool
-) -> bool:
+def interrupt_at(step: int, function: Callable[[], object]) -> bool:
     """Call a function, and raise KeyboardInterrupt in it.
 
     :param step: before how many-th instruction or line, counted in the code of the stores.
-    :param each_step: is called before every one that is counted.
     :returns: whether it came to that step before it returned.
     """
     left = step
@@ -52,7 +49,6 @@ def interrupt_at(
             return None
         frame.f_trace_opcodes = _STEP == "opcode"
         if event == _STEP:
-            each_step()
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt

@@ -18,6 +18,9 @@ from typing import Any, Final
 
 import attrs
 
+from benefits_core import OfferProducts
+from benefits_service.commands.catalogue_file import read_catalogue
+from benefits_sqlite import SqliteStore
 from waiting import A_LONG_TIME
 
 SEED = Path(__file__).parents[2] / "seed.json"
@@ -158,15 +161,21 @@ def reserve_port() -> int:
 def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "benefits_service", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
+    return subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=A_LONG_TIME, check=False
+    )
 
 
-def start(database: Path, *options: str, workers: int = 2, traced: bool = True) -> Service:
-    """Start a service, without waiting for it.
+def environment(*, traced: bool = False) -> dict[str, str]:
+    """Return the environment of a process that a test starts.
 
-    :param traced: whether what it runs may count as covered by tests, which makes it slower.
+    :param traced: whether what it runs counts as covered by tests, which makes it half as fast. One service is enough.
     """
-    environment = {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
+    return {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
+
+
+def start(database: Path, *options: str, workers: int = 2, traced: bool = False) -> Service:
+    """Start a service, without waiting for it."""
     port = reserve_port()
     command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
@@ -177,22 +186,23 @@ def start(database: Path, *options: str, workers: int = 2, traced: bool = True) 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment,
+            env=environment(traced=traced),
         )
     return Service(process, port, database, log, workers, began)
 
 
 def seed(database: Path) -> None:
     """Fill a database from seed.json, if it has no catalogue."""
-    seeded = benefits("seed", "--if-empty", SEED, "--database", database)
-    assert seeded.returncode == 0, seeded.stderr
+    with SqliteStore(database) as store:
+        if not store.products.list_all():
+            OfferProducts(store)(read_catalogue(SEED.read_bytes()))
 
 
 @contextmanager
-def running(database: Path, *options: str, workers: int = 2) -> Iterator[Service]:
+def running(database: Path, *options: str, workers: int = 2, traced: bool = False) -> Iterator[Service]:
     """Run a service over a database, which is filled from seed.json if it is empty."""
     seed(database)
-    service = start(database, *options, workers=workers)
+    service = start(database, *options, workers=workers, traced=traced)
     try:
         yield attrs.evolve(service, start_took=service.wait_until_it_answers())
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from threading import Barrier
 
 import pytest
 
-from contract.running import Service, reserve_port
+from contract.running import Service, environment, reserve_port
 from waiting import A_LONG_TIME
 
 
@@ -29,7 +28,7 @@ def served(kind: str, folder: Path) -> Iterator[Service]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            env=environment() | {"PYTHONPATH": str(Path(__file__).parents[1])},
         )
     service = Service(process, port, folder, log, 1, time.monotonic())
     try:

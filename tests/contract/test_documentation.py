@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from contract.running import SEED, Service, running, seed, start
+from contract.running import SEED, Service, environment, running, seed, start
 from documents import PAGES, ROOT, Page, page
 from unit.command import validate
 from waiting import wait_for
@@ -67,7 +67,7 @@ class Shell:
         done = subprocess.run(
             ["/usr/bin/env", "bash", "-c", line.replace("localhost:4000", f"127.0.0.1:{self._service.port}")],
             cwd=self._folder,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env=environment() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             check=False,

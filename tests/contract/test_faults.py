@@ -123,7 +123,7 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
     dice = random.Random(20)  # noqa: S311 - which moment is no secret
     storm = Storm()
     for _ in range(20):
-        service = start(database, traced=False)
+        service = start(database)
         service.wait_until_it_answers()
         storm.verify(
             database
@@ -139,7 +139,7 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
 
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path) -> None:
     clients = 8
-    with running(database) as service, storming(service, clients) as storm:
+    with running(database, traced=True) as service, storming(service, clients) as storm:
         wait_for(lambda: len(storm.placed) > 50)
         before = service.workers()
         victim = min(before)
@@ -186,7 +186,7 @@ def test_a_worker_that_dies_while_orders_wait_for_another_program_is_replaced_at
 
 def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
     """A supervisor of services starts it again; half of it would go on for ever, and nobody would know."""
-    with running(database) as service:
+    with running(database, traced=True) as service:
         workers = service.workers()
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (4, 4))
         os.kill(min(workers), signal.SIGKILL)
@@ -219,7 +219,7 @@ def test_a_worker_that_dies_while_the_file_is_away_is_replaced_when_it_is_back(d
 
 
 def test_a_stalled_client_does_not_keep_a_worker_alive_whose_parent_is_gone(database: Path) -> None:
-    with running(database, workers=1) as service:
+    with running(database, workers=1, traced=True) as service:
         workers = service.workers()
         with socket.create_connection(("127.0.0.1", service.port)) as stalled:
             stalled.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -229,7 +229,7 @@ def test_a_stalled_client_does_not_keep_a_worker_alive_whose_parent_is_gone(data
 
 
 def test_workers_do_not_outlive_their_parent(database: Path) -> None:
-    with running(database) as service:
+    with running(database, traced=True) as service:
         workers = service.workers()
         service.process.kill()
         wait_for(lambda: service.listeners() == 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from benefits_core import MemoryStore, OfferProducts, UseCases
 from benefits_http import create_app
 from benefits_service.commands.catalogue_file import read_catalogue
 from benefits_sqlite import audit_database
-from contract.running import SEED, running
+from contract.running import SEED, environment, running
 from waiting import A_LONG_TIME
 
 HERE = Path(__file__).parent
@@ -50,8 +49,7 @@ def assert_as_described(url: str, folder: Path, *options: str, seed: int) -> Fin
     run = subprocess.run(
         [*fuzzer, "run", str(document), "--url", url, *always, *reports, *options],
         cwd=folder,
-        # Without what asks for coverage: it makes this slower, and nothing of ours runs there.
-        env={name: value for name, value in os.environ.items() if "COVERAGE" not in name}
+        env=environment()
         | {"PYTHONPATH": str(HERE.parent), "SCHEMATHESIS_HOOKS": "contract.fuzzing"},
         capture_output=True,
         text=True,

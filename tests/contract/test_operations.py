@@ -75,7 +75,7 @@ def test_what_a_worker_counted_outlives_it(service: Service) -> None:
 
 def test_a_new_start_counts_from_zero_and_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(2):
-        with running(tmp_path / "benefits.db") as service:
+        with running(tmp_path / "benefits.db", traced=True) as service:
             service.order("jo", "netflix")
             folder = metrics_folder(service)
             assert folder.parent == Path("/dev/shm")  # noqa: S108 - in memory
@@ -112,7 +112,7 @@ def test_what_is_left_when_all_are_killed_is_removed_at_a_later_start(tmp_path: 
         living = metrics_folder(service)
         for folder in (left, living):
             os.utime(folder, (0, 0))
-        with running(tmp_path / "benefits.db"):
+        with running(tmp_path / "benefits.db", traced=True):
             assert not left.exists()
             assert living.is_dir()
 

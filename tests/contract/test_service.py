@@ -23,7 +23,7 @@ CLIENTS = 32
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service that the tests of this module share, each with users of its own."""
     origins = ("--cors-origin", "https://one.example", "--cors-origin", "https://two.example")
-    with running(tmp_path_factory.mktemp("service") / "benefits.db", *origins, workers=3) as started:
+    with running(tmp_path_factory.mktemp("service") / "benefits.db", *origins, workers=3, traced=True) as started:
         yield started
 
 
@@ -164,7 +164,7 @@ def test_a_built_frontend_is_served_from_the_origin_of_the_api(tmp_path: Path) -
     build = tmp_path / "build"
     build.mkdir()
     (build / "index.html").write_text("<h1>Benefits</h1>")
-    with running(tmp_path / "benefits.db", "--frontend", str(build)) as service:
+    with running(tmp_path / "benefits.db", "--frontend", str(build), traced=True) as service:
         assert service.request("GET", "/").body == b"<h1>Benefits</h1>"
         assert service.request("GET", "/products").status == 200
         assert service.request("GET", "/elsewhere").json == {"error": "not_found"}

@@ -36,7 +36,7 @@ from benefits_sqlite.group_commit import MAX_BATCH
 from benefits_sqlite.waiting import ProcessLock
 from contract.builders import FREE, GYM, NETFLIX, NOON, add_user, buy, drawn_up, order, stocked
 from contract.interrupting import interrupt_at
-from waiting import A_LONG_TIME
+from waiting import A_LONG_TIME, wait_for
 
 WRITER = "benefits-writer"
 
@@ -82,12 +82,6 @@ def held(store: SqliteStore) -> Iterator[Callable[[], None]]:
             yield release
         finally:
             release()
-
-
-def release_after(event: Event, release: Callable[[], None]) -> None:
-    """End the change that is held, once an event has come."""
-    assert event.wait(A_LONG_TIME)
-    release()
 
 
 def order_in(user_id: str, *items: str) -> Callable[[UnitOfWork], object]:
@@ -479,27 +473,21 @@ class TestInterruption:
         def is_waiting() -> bool:
             return not changes._queue.empty() or bool(changes._batch)  # noqa: SLF001 - nothing else shows it
 
+        def release_if_it_waits(release: Callable[[], None], has_ended: Event) -> None:
+            wait_for(lambda: is_waiting() or has_ended.is_set())
+            release()
+
         changes = store._changes  # noqa: SLF001
         store.submit(thread_name).result(A_LONG_TIME)  # so that there is a writer
         kept = []
         for step in count():
-            may_end = Event()
-            with held(store) as release:
-
-                def end_if_it_waits(may_end: Event = may_end) -> None:
-                    if is_waiting():
-                        may_end.set()
-
-                with ThreadPoolExecutor(1) as pool:
-                    pool.submit(release_after, may_end, release)
-                    try:
-                        interrupted = interrupt_at(
-                            step,
-                            partial(store.change, partial(add_two, f"user-{step}")),
-                            each_step=end_if_it_waits,
-                        )
-                    finally:
-                        may_end.set()
+            has_ended = Event()
+            with held(store) as release, ThreadPoolExecutor(1) as pool:
+                pool.submit(release_if_it_waits, release, has_ended)
+                try:
+                    interrupted = interrupt_at(step, partial(store.change, partial(add_two, f"user-{step}")))
+                finally:
+                    has_ended.set()
             assert store.submit(lambda _: "next").result(A_LONG_TIME) == "next"
             assert store.change(lambda _: "next") == "next"
             first, second = (store.users.get(f"user-{step}-{number}") for number in (1, 2))
