@@ -4,20 +4,24 @@ VENV ?= .venv
 PORT ?= $(or $(BENEFITS_PORT),4000)
 DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
 PYTHON ?=
+BENCH ?=
 
 bin := $(VENV)/bin
 wheel := build/wheel
 pip := $(bin)/python -m pip --disable-pip-version-check --quiet
+# In processes, each with whole files, for many tests of a file share a service. Files with few tests may last long, so
+# that the order stays that of their names: the contract first.
+quickly := -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 install := $(pip) install --no-warn-script-location
 # Python 3.11 brings a pip that does not know dependency groups.
 upgrade_pip := $(install) 'pip>=25.1'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test faults wheel watch lint check bench clean
+.PHONY: help run seed test coverage faults wheel watch lint check bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/service-installed ## install what is missing, fill an empty database from seed.json, serve on PORT=4000
 	@$(bin)/benefits seed --if-empty seed.json --database "$(DATABASE)"
@@ -26,8 +30,11 @@ run: $(VENV)/service-installed ## install what is missing, fill an empty databas
 seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db again, after you changed it
 	@$(bin)/benefits seed seed.json --database "$(DATABASE)"
 
-test: $(VENV)/dev-installed ## install what is missing and run the tests, with their coverage
-	@$(bin)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile --cov --cov-report=term
+test: $(VENV)/dev-installed ## install what is missing and run the tests
+	@$(bin)/python -m pytest $(quickly)
+
+coverage: $(VENV)/dev-installed ## run the tests, half as fast, and fail if they leave out a line or a branch
+	@$(bin)/python -m pytest $(quickly) --cov --cov-report=term
 
 faults: $(VENV)/dev-installed ## kill the service again and again in a storm of orders, and look for each
 	@$(bin)/python -m pytest -m slow
@@ -41,7 +48,7 @@ wheel: $(VENV)/dev-installed ## build the wheel, install it without the source t
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; } && \
 	    packages $(VENV) > "$$(packages $(wheel)/venv)/dependencies.pth"
 	@cd $(wheel) && venv/bin/python -c 'import benefits_core, sys; assert benefits_core.__file__.startswith(sys.prefix)'
-	@$(wheel)/venv/bin/python -m pytest -m "not slow" --numprocesses auto --dist loadfile tests/contract
+	@$(wheel)/venv/bin/python -m pytest $(quickly) tests/contract
 
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
 	@$(bin)/ptw --now --runner $(bin)/pytest --patterns '**/*.py' . tests/unit
@@ -52,10 +59,10 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 	@$(bin)/mypy
 	@$(bin)/lint-imports
 
-check: lint test faults wheel ## all that has to be green before a change lands
+check: lint coverage faults wheel ## all that has to be green before a change lands
 
 bench: $(VENV)/bench-installed ## measure how fast it all is, in five minutes, on a machine that does nothing else
-	@$(bin)/python -m benchmarks
+	@$(bin)/python -m benchmarks $(BENCH)
 
 clean: ## remove what these commands have made; databases stay
 	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis benchmarks/build build dist

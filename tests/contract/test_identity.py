@@ -21,7 +21,9 @@ HEADER = "X-Forwarded-User"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service behind an identity."""
-    with running(tmp_path_factory.mktemp("identity") / "benefits.db", "--identity-header", HEADER, traced=True) as started:
+    with running(
+        tmp_path_factory.mktemp("identity") / "benefits.db", "--identity-header", HEADER, traced=True
+    ) as started:
         yield started
 
 

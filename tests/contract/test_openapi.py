@@ -49,8 +49,7 @@ def assert_as_described(url: str, folder: Path, *options: str, seed: int) -> Fin
     run = subprocess.run(
         [*fuzzer, "run", str(document), "--url", url, *always, *reports, *options],
         cwd=folder,
-        env=environment()
-        | {"PYTHONPATH": str(HERE.parent), "SCHEMATHESIS_HOOKS": "contract.fuzzing"},
+        env=environment() | {"PYTHONPATH": str(HERE.parent), "SCHEMATHESIS_HOOKS": "contract.fuzzing"},
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,9 @@ CLIENTS = 32
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service that the tests of this module share, each with users of its own."""
     origins = ("--cors-origin", "https://one.example", "--cors-origin", "https://two.example")
-    with running(tmp_path_factory.mktemp("service") / "benefits.db", *origins, workers=3, traced=True) as started:
+    with running(
+        tmp_path_factory.mktemp("service") / "benefits.db", *origins, workers=3, traced=True
+    ) as started:
         yield started
 
 

@@ -241,4 +241,4 @@ class Story(RuleBasedStateMachine):
 
 
 TestStory = Story.TestCase
-TestStory.settings = settings(max_examples=25, stateful_step_count=25)
+TestStory.settings = settings(max_examples=60, stateful_step_count=25)
