@@ -11,6 +11,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
+from benefits_http.app import _Application
 from benefits_http.blueprint import REQUEST_ID
 
 
@@ -167,6 +168,43 @@ class TestRouting:
         assert client.get(f"{prefix}/users/jo").json == {
             "user": {"user_id": "jo", "data": {"balance": 500, "product_ids": []}}
         }
+
+    def test_matches_of_short_paths_are_remembered_up_to_a_number(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("benefits_http.app._MAX_MATCHES", 3)
+        app = create_app(UseCases.over(MemoryStore()))
+        assert isinstance(app, _Application)
+        client = app.test_client()
+
+        numbers = []
+        for name in ("a", "b", "a", "c", "d", "x" * 300):
+            expected = {"user_id": name, "data": {"balance": 500, "product_ids": []}}
+            answer = client.get(f"/users/{name}")
+            assert (answer.json or {}).get("user") == (expected if len(name) == 1 else None)
+            numbers.append(len(app.known_matches))
+
+        assert numbers == [1, 2, 2, 3, 1, 1]
+
+    def test_a_view_may_change_its_arguments(self) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+
+        @app.url_value_preprocessor
+        def take(_: str | None, arguments: dict[str, str] | None) -> None:
+            assert arguments is not None
+            arguments.pop("nickname", None)
+
+        app.add_url_rule("/hello/<nickname>", view_func=lambda: "hello", endpoint="hello")
+
+        assert [app.test_client().get("/hello/jo").text for _ in "ab"] == ["hello", "hello"]
+
+    def test_a_router_matches_other_paths_than_that_of_its_request(self) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+        with app.test_request_context("/products") as context:
+            adapter = context.url_adapter
+
+        assert adapter is not None
+        assert adapter.match("/users/jo") == ("benefits_at_root.user", {"user_id": "jo"})
 
     def test_urls_start_with_the_path_that_a_server_mounts_the_application_at(self) -> None:
         app = create_app(UseCases.over(MemoryStore()))
