@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
 from benefits_core import MemoryStore, NonBlockingStore, Store
+from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
 
 _StoreT_co = TypeVar("_StoreT_co", bound=Store, covariant=True)
@@ -54,7 +55,13 @@ def _sqlite(folder: Path, *, patience: float = PATIENCE) -> Iterator[SqliteStore
         yield store
 
 
+@contextmanager
+def _threads(_: Path, *, patience: float = PATIENCE) -> Iterator[ThreadPoolStore]:
+    with closing(ThreadPoolStore(MemoryStore(patience=patience), patience=patience)) as store:
+        yield store
+
+
 STORES: list[StoreKind] = [Kind("memory", _memory), Kind("sqlite", _sqlite, lasting=True)]
-NON_BLOCKING: list[NonBlockingKind] = [Kind("sqlite", _sqlite, lasting=True)]
+NON_BLOCKING: list[NonBlockingKind] = [Kind("sqlite", _sqlite, lasting=True), Kind("threads", _threads)]
 
 LASTING = [kind for kind in STORES if kind.lasting]
