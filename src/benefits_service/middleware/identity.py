@@ -27,6 +27,9 @@ FORBIDDEN: Final = ErrorSpec(403, "forbidden")
 # The endpoints that need no user. Every other endpoint needs one, also a new one.
 PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs", "docs_file"})
 
+# The use cases that concern no user. Every other one takes the id of its user first, also a new one.
+_FOR_EVERYBODY: Final = frozenset({"list_products", "ping"})
+
 # Headers that clients, proxies or this service use for something else.
 _RESERVED_HEADERS: Final = frozenset(
     {
@@ -97,11 +100,8 @@ def restrict_to_self(use_cases: UseCases) -> UseCases:
 
     They need a request of an application that :func:`authenticate` has changed.
     """
-    return attrs.evolve(
-        use_cases,
-        get_user=_restricted(use_cases.get_user),
-        place_order=_restricted(use_cases.place_order),
-    )
+    names = [field.name for field in attrs.fields(UseCases) if field.name not in _FOR_EVERYBODY]
+    return attrs.evolve(use_cases, **{name: _restricted(getattr(use_cases, name)) for name in names})
 
 
 def _restricted(
