@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 from flask import Flask, Response, request
@@ -101,7 +101,8 @@ def restrict_to_self(use_cases: UseCases) -> UseCases:
     They need a request of an application that :func:`authenticate` has changed.
     """
     names = [field.name for field in attrs.fields(UseCases) if field.name not in _FOR_EVERYBODY]
-    return attrs.evolve(use_cases, **{name: _restricted(getattr(use_cases, name)) for name in names})
+    restricted: dict[str, Any] = {name: _restricted(getattr(use_cases, name)) for name in names}
+    return attrs.evolve(use_cases, **restricted)
 
 
 def _restricted(
