@@ -12,7 +12,13 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import MapAdapter, Rule
 
 from benefits_core import UseCases
-from benefits_http.blueprint import benefits_blueprint, error_response, internal_error_response
+from benefits_http.blueprint import (
+    USER_ID_IN_PATH,
+    UserIdConverter,
+    benefits_blueprint,
+    error_response,
+    internal_error_response,
+)
 from benefits_http.errors import HTTP_CODES, ErrorSpec
 from benefits_http.openapi import Document
 
@@ -30,52 +36,61 @@ def require_origin(text: str) -> str:
     raise ValueError(f"{text!r} is not an origin such as https://benefits.example.com, nor *")
 
 
-_Match = tuple[Rule, Mapping[str, Any]]
-
-# How many matches are remembered, and for paths of what length: a client may send any number of long ones.
-_MAX_MATCHES: Final = 4096
-_MAX_PATH_LENGTH: Final = 200
+_is_user_id: Final = re.compile(UserIdConverter.regex).fullmatch
 
 
 class _Router(MapAdapter):
     """Matches one request to a rule.
 
-    It remembers matches, for Werkzeug compares a path with the rules part by part: a tenth of the time of a user's request.
+    It remembers rules, for Werkzeug compares a path with all of them, part by part: a tenth of the time of a user's request.
     """
 
     def __init__(self, app: _Application, request: Request) -> None:
         super().__init__(app.url_map, "", request.root_path, "", "http", request.path, request.method)
-        self._known = app.known_matches
+        self._fixed, self._of_users = app.fixed_rules, app.user_rules
 
     def match(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as in the class above
         """Return what Werkzeug returns."""
-        if arguments or options != {"return_rule": True} or len(self.path_info) > _MAX_PATH_LENGTH:
+        if arguments or options != {"return_rule": True}:
             return super().match(*arguments, **options)
-        key = self.default_method, self.path_info
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _MAX_MATCHES:
-                self._known.clear()
-            self._known[key] = found = super().match(return_rule=True)
-        rule, values = found
-        return rule, dict(values)
+        method, path = self.default_method, self.path_info
+        if (method, path) in self._fixed:
+            return self._fixed[method, path], {}
+        for beginning, rule in tuple(self._of_users.items()):  # a copy, for another thread may add to it
+            user_id = path[len(beginning) :]
+            if path.startswith(beginning) and method in (rule.methods or ()) and _is_user_id(user_id):
+                return rule, {"user_id": user_id}
+        rule, values = super().match(return_rule=True)
+        self._remember(rule, values)
+        return rule, values
+
+    def _remember(self, rule: Rule, values: Mapping[str, Any]) -> None:
+        if not values:
+            self._fixed[self.default_method, self.path_info] = rule
+            return
+        beginning = rule.rule.removesuffix(USER_ID_IN_PATH)
+        others = [other for other in self.map.iter_rules() if other.rule.startswith(beginning)]
+        if rule.rule == beginning + USER_ID_IN_PATH and values.keys() == {"user_id"} and len(others) == 1:
+            self._of_users[beginning] = rule
 
 
 class _Application(Flask):
     """Flask with the contract's rules for paths.
 
-    :ivar known_matches: by method and path.
+    :ivar fixed_rules: the rules without arguments that requests have been matched to, by method and path.
+    :ivar user_rules: the same for those that end with a user id, by the path before it.
     """
 
     def __init__(self, import_name: str) -> None:
-        self.known_matches: dict[tuple[str, str], _Match] = {}
+        self.fixed_rules: dict[tuple[str, str], Rule] = {}
+        self.user_rules: dict[str, Rule] = {}
         super().__init__(import_name, static_folder=None)
         # Otherwise a doubled slash and a wrong method give 405 instead of 404.
         self.url_map.merge_slashes = False
 
     def add_url_rule(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as in the class above
         """Add a rule, to which paths may lead that led to others before."""
-        self.known_matches.clear()
+        self.user_rules.clear()
         super().add_url_rule(*arguments, **options)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:

@@ -38,7 +38,10 @@ REQUEST_ID: Final = "benefits.request_id"
 _log = logging.getLogger(__name__)
 
 
-class _UserIdConverter(BaseConverter):
+USER_ID_IN_PATH: Final = "<benefits_user:user_id>"
+
+
+class UserIdConverter(BaseConverter):
     """A user id in a path. It may contain single slashes and line feeds; Flask's ``path`` matches no line feed."""
 
     regex = "(?:[^/]+(?:/[^/]+)*)?"
@@ -54,14 +57,14 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
         application that adds to what the endpoints answer passes a document that says so.
     """
     blueprint = Blueprint("benefits", __name__)
-    blueprint.record(lambda state: state.app.url_map.converters.update(benefits_user=_UserIdConverter))
+    blueprint.record(lambda state: state.app.url_map.converters.update(benefits_user=UserIdConverter))
 
     # By default, Flask redirects a path with a doubled slash. The API never redirects.
     get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
     post = partial(blueprint.route, methods=["POST"], merge_slashes=False)
 
     @get("/users")
-    @get("/users/<benefits_user:user_id>")
+    @get(f"/users/{USER_ID_IN_PATH}")
     def user(user_id: str = "") -> Response:
         _refuse_undecodable_path()
         return _JsonResponse(wire.user_body(use_cases.get_user(user_id)), _NO_STORE)

@@ -169,34 +169,44 @@ class TestRouting:
             "user": {"user_id": "jo", "data": {"balance": 500, "product_ids": []}}
         }
 
-    def test_matches_of_short_paths_are_remembered_up_to_a_number(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("benefits_http.app._MAX_MATCHES", 3)
+    @pytest.mark.parametrize("prefix", ["", "/api"])
+    def test_a_path_leads_to_the_same_rule_again(self, prefix: str) -> None:
+        client = create_app(UseCases.over(MemoryStore())).test_client()
+        for name in ("jo", "a/b", "%C3%A9", "jo"):
+            read = client.get(f"{prefix}/users/{name}")
+            assert read.get_json()["user"]["user_id"] == {"%C3%A9": "\xe9"}.get(name, name)
+            assert client.get(f"{prefix}/products").json == {"products": []}
+            assert client.post(f"{prefix}/users/{name}").json == {"error": "method_not_allowed"}
+            for path in (f"{prefix}/users/a//{name}", f"{prefix}/users//{name}", f"{prefix}/users/{name}/"):
+                assert client.get(path).json == {"error": "not_found"}
+
+    def test_the_rules_that_are_remembered_are_few(self) -> None:
         app = create_app(UseCases.over(MemoryStore()))
         assert isinstance(app, _Application)
+        for number in range(20):
+            app.test_client().get(f"/users/user-{number}")
+            app.test_client().get(f"/nothing/{number}")
+            app.test_client().get("/products")
+
+        assert (set(app.fixed_rules), set(app.user_rules)) == ({("GET", "/products")}, {"/users/"})
+
+    def test_a_path_of_a_program_is_not_taken_for_a_user(self) -> None:
+        app = create_app(UseCases.over(MemoryStore()))
+        app.add_url_rule("/users/me", view_func=lambda: "theirs", endpoint="me")
         client = app.test_client()
 
-        numbers = []
-        for name in ("a", "b", "a", "c", "d", "x" * 300):
-            expected = {"user_id": name, "data": {"balance": 500, "product_ids": []}}
-            answer = client.get(f"/users/{name}")
-            assert (answer.json or {}).get("user") == (expected if len(name) == 1 else None)
-            numbers.append(len(app.known_matches))
+        assert client.get("/users/jo").get_json()["user"]["user_id"] == "jo"
+        assert client.get("/users/me").text == "theirs"
 
-        assert numbers == [1, 2, 2, 3, 1, 1]
-
-    def test_a_view_may_change_its_arguments(self) -> None:
+    def test_a_rule_of_a_program_keeps_its_defaults(self) -> None:
         app = create_app(UseCases.over(MemoryStore()))
 
-        @app.url_value_preprocessor
-        def take(_: str | None, arguments: dict[str, str] | None) -> None:
-            assert arguments is not None
-            arguments.pop("nickname", None)
+        def friend(user_id: str, greeting: str) -> str:
+            return f"{greeting}, {user_id}"
 
-        app.add_url_rule("/hello/<nickname>", view_func=lambda: "hello", endpoint="hello")
+        app.add_url_rule("/friends/<benefits_user:user_id>", view_func=friend, defaults={"greeting": "Hello"})
 
-        assert [app.test_client().get("/hello/jo").text for _ in "ab"] == ["hello", "hello"]
+        assert [app.test_client().get("/friends/jo").text for _ in "ab"] == ["Hello, jo"] * 2
 
     def test_a_router_matches_other_paths_than_that_of_its_request(self) -> None:
         app = create_app(UseCases.over(MemoryStore()))
