@@ -1,4 +1,4 @@
-"""Everything the core can raise, under one root. Errors carry data; what to say to whom is the adapter's business."""
+"""The errors of the core, with one root. They carry data; adapters choose the words for their users."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class BenefitsError(Exception):
 
 
 class InvalidValueError(BenefitsError, ValueError):
-    """A value that breaks a rule of the model, refused before it could be held.
+    """A value that breaks a rule of the model.
 
-    :param field: the name of the field it was meant for.
-    :param value: what was given.
-    :param rule: what the field asks for.
+    :param field: the name of the field.
+    :param value: the refused value.
+    :param rule: which values the field accepts.
     """
 
     def __init__(self, field: str, value: object, rule: str) -> None:
@@ -24,20 +24,20 @@ class InvalidValueError(BenefitsError, ValueError):
         self.rule = rule
 
     def __str__(self) -> str:
-        """Name the field, what it asks for, and the value."""
+        """Return the field, its rule and the value."""
         return f"{self.field} must be {self.rule}, not {self.value!r}"
 
 
 class InvalidUserIdError(InvalidValueError):
-    """A user_id that nobody can have."""
+    """A text that can't be a user id."""
 
 
 class OrderRefusedError(BenefitsError):
-    """An order that may not be placed. A refused order changes nothing at all."""
+    """A refused order. It changes nothing."""
 
 
 class ProductsNotFoundError(OrderRefusedError):
-    """The order names products that are not in the catalogue, or none at all.
+    """The order contains products that are not in the catalogue, or no product.
 
     :param product_ids: the unknown ids, in the order sent; empty for an empty order.
     """
@@ -48,9 +48,9 @@ class ProductsNotFoundError(OrderRefusedError):
 
 
 class ProductsAlreadyPurchasedError(OrderRefusedError):
-    """The order names products that its user has bought before.
+    """The order contains products that the user owns already.
 
-    :param product_ids: those products' ids, in the order sent.
+    :param product_ids: the ids of these products, in the order sent.
     """
 
     def __init__(self, product_ids: tuple[str, ...]) -> None:
@@ -59,10 +59,10 @@ class ProductsAlreadyPurchasedError(OrderRefusedError):
 
 
 class InsufficientBalanceError(OrderRefusedError):
-    """The order costs more than its user has left.
+    """The order costs more than the user's balance.
 
-    :param balance: what the user has, in money.
-    :param total: what the order would cost; it may exceed the greatest balance.
+    :param balance: the user's balance, in money.
+    :param total: the cost of the order, in money; it may be above the greatest possible balance.
     """
 
     def __init__(self, balance: Decimal, total: Decimal) -> None:
@@ -72,8 +72,8 @@ class InsufficientBalanceError(OrderRefusedError):
 
 
 class InconsistentChangeError(BenefitsError):
-    """A store was asked to keep what would contradict what it holds: a mistake in the calling program."""
+    """A change that contradicts the stored data: a bug of the calling program."""
 
 
 class StorageUnavailableError(BenefitsError):
-    """The store can't serve now: locked for too long, disk full, unreadable. Nothing was half-written."""
+    """The store can't serve now: it is locked, unreadable, or the disk is full. Nothing was half-written."""

@@ -1,4 +1,4 @@
-"""What people do here, as verbs. A use case fetches, asks the model, and stores; the rules are the model's."""
+"""The use cases. Each one fetches, lets the model decide, and stores: the rules are in the model."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _opening_balance(value: Decimal) -> Decimal:
 
 @attrs.frozen
 class GetUser:
-    """Look a user up; a user who does not exist yet is created with the opening balance.
+    """Return a user, who is created with the opening balance if need be.
 
     :param store: where users are kept.
-    :param opening_balance: what a new user may spend, in money.
+    :param opening_balance: the balance of a new user, in money.
     """
 
     store: Store
@@ -37,8 +37,8 @@ class GetUser:
     def __call__(self, user_id: str) -> User:
         """Return the user.
 
-        :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
-        :raises InvalidUserIdError: it is no valid user name.
+        :param user_id: a user id as a person types it; it is normalised.
+        :raises InvalidUserIdError: it is not a valid user id.
         :raises StorageUnavailableError: the store can't serve now.
         """
         normal = normal_user_id(user_id)
@@ -51,7 +51,7 @@ class GetUser:
 
 @attrs.frozen
 class ListProducts:
-    """List what is on offer.
+    """List the catalogue.
 
     :param store: where the catalogue is kept.
     """
@@ -68,7 +68,7 @@ class ListProducts:
 
 @attrs.frozen
 class OfferProducts:
-    """Put products on offer, or change what is known of them.
+    """Add products to the catalogue, or change their names and prices.
 
     :param store: where the catalogue is kept.
     """
@@ -76,7 +76,7 @@ class OfferProducts:
     store: Store
 
     def __call__(self, products: Iterable[Product]) -> None:
-        """Add or update products; the catalogue then begins with these, in this order, and loses none.
+        """Add or update products. The catalogue then begins with them, in this order; no product is removed.
 
         :raises InvalidValueError: an id occurs twice.
         :raises StorageUnavailableError: the store can't serve now.
@@ -92,10 +92,10 @@ class OfferProducts:
 
 @attrs.frozen
 class PlaceOrder:
-    """Order products for a user; a user who does not exist yet is created in the same change.
+    """Place an order for a user, who is created in the same change if need be.
 
     :param store: where everything is kept.
-    :param opening_balance: what a new user may spend, in money.
+    :param opening_balance: the balance of a new user, in money.
     :param now: the clock; returns a timezone-aware datetime.
     """
 
@@ -104,15 +104,15 @@ class PlaceOrder:
     now: Callable[[], datetime] = _now
 
     def __call__(self, user_id: str, items: Iterable[str]) -> Order:
-        """Return the order placed. A refused order changes nothing, and creates no user.
+        """Return the new order. A refused order changes nothing, and creates no user.
 
-        :param user_id: a user name as people type it; it is trimmed and NFC-normalised.
-        :param items: product ids; an id repeated counts once.
-        :raises InvalidUserIdError: it is no valid user name.
-        :raises InvalidValueError: the items are not a collection of strings, or the clock does not know its timezone.
-        :raises ProductsNotFoundError: an item is not in the catalogue, or there is none.
-        :raises ProductsAlreadyPurchasedError: the user has bought some of it before.
-        :raises InsufficientBalanceError: it costs more than the user has left.
+        :param user_id: a user id as a person types it; it is normalised.
+        :param items: product ids; a repeated id counts once.
+        :raises InvalidUserIdError: it is not a valid user id.
+        :raises InvalidValueError: the items are not a collection of strings, or the clock's time has no timezone.
+        :raises ProductsNotFoundError: an item is not in the catalogue, or there are no items.
+        :raises ProductsAlreadyPurchasedError: the user owns some of the products already.
+        :raises InsufficientBalanceError: the order costs more than the user's balance.
         :raises StorageUnavailableError: the store can't serve now.
         """
         new_user = User.new(user_id, self.opening_balance)
@@ -130,9 +130,9 @@ class PlaceOrder:
 
 @attrs.frozen
 class UseCases:
-    """What employees do, as functions: all that an adapter needs in order to serve them.
+    """The use cases of employees, as functions: an adapter needs nothing else.
 
-    A composition root may wrap each of them, for example to check the identity of the caller.
+    A composition root may wrap each of them, for example to check the caller's identity.
     """
 
     get_user: Callable[[str], User]
@@ -145,7 +145,7 @@ class UseCases:
         """Return the use cases over a store.
 
         :param store: where everything is kept.
-        :param opening_balance: what a new user may spend, in money.
+        :param opening_balance: the balance of a new user, in money.
         """
         return cls(
             GetUser(store, opening_balance),

@@ -1,6 +1,6 @@
-"""What may be held at all: exact money, text of a bounded length, user names in their one spelling.
+"""Valid values: exact money, text of limited length, normalised user ids.
 
-Values come from programs too, typed or not, so every check begins with the type.
+Programs without type checking call the core too, so every check begins with the type.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MAX_ID_LENGTH: Final = 64
 MAX_NAME_LENGTH: Final = 200
 
 _CENT: Final = Decimal("0.01")
-# Our own context, so that no program's decimal settings can round people's money: what isn't exact raises.
+# A context of our own: the decimal context of the calling program must not round money. An inexact result raises.
 _EXACT: Final = Context(prec=64, traps=[Inexact, InvalidOperation])
-# Unicode's category Cc, and surrogates, which are no characters at all.
+# Control characters (Unicode's category Cc), and surrogates, which are not characters.
 _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# No character composes from more than four code points, so longer input can't shrink to the limit:
-# refusing it first spares the quadratic reordering of thousands of combining marks.
+# NFC composes at most four code points into one, so longer input can't become short enough. It is refused before
+# normalisation, which takes quadratic time for thousands of combining marks.
 _MAX_DECOMPOSED_LENGTH: Final = 4 * MAX_ID_LENGTH
 
 
@@ -33,26 +33,26 @@ def money(value: object, field: str = "money") -> Decimal:
     """Return an amount of money with exactly two decimals.
 
     :param value: a ``Decimal`` from 0 to 9,999,999,999.99 that needs no third decimal.
-    :param field: what to call it if it is refused.
-    :raises InvalidValueError: it is anything else: a float, NaN, negative, half a cent.
+    :param field: the name of the field, for the error.
+    :raises InvalidValueError: it is anything else, such as a float, NaN, a negative amount or half a cent.
     """
     if type(value) is Decimal and value.same_quantum(_CENT) and not value.is_signed() and value <= MAX_MONEY:
-        return value  # nearly all money is made of money, and has its one form already
+        return value  # the usual case: the value has been through this function before
     if isinstance(value, Decimal) and value.is_finite() and 0 <= value <= MAX_MONEY:
         try:
-            return _EXACT.quantize(value, _CENT).copy_abs()  # of -0, the 0
+            return _EXACT.quantize(value, _CENT).copy_abs()  # turns -0 into 0
         except Inexact:
             pass
     raise InvalidValueError(field, value, f"a Decimal from 0 to {MAX_MONEY:,} with at most two decimals")
 
 
 def sum_of(amounts: Iterable[Decimal]) -> Decimal:
-    """Add money up, exactly, in whatever decimal context the caller works."""
+    """Return the exact sum, whatever the caller's decimal context is."""
     return reduce(_EXACT.add, amounts, Decimal("0.00"))
 
 
 def difference(amount: Decimal, less: Decimal) -> Decimal:
-    """Subtract money from money, exactly; the result may be negative, which no field accepts."""
+    """Return the exact difference. It may be negative, which :func:`money` refuses."""
     return _EXACT.subtract(amount, less)
 
 
@@ -67,9 +67,9 @@ def from_cents(cents: int) -> Decimal:
 
 
 def normal_user_id(name: str) -> str:
-    """Return the one spelling of a user name: trimmed of white space, NFC-normalised; case matters.
+    """Return a user id without white space around it, NFC-normalised. Case matters.
 
-    :raises InvalidUserIdError: it has not 1 to 64 code points then, or holds a control character.
+    :raises InvalidUserIdError: the result does not have 1 to 64 code points, or contains a control character.
     """
     if isinstance(name, str):
         trimmed = name.strip()
@@ -85,9 +85,9 @@ def _text_rule(max_length: int) -> str:
 
 
 def text(value: str, field: str, max_length: int) -> str:
-    """Return text as it is, if it has 1 to so many code points and no control character.
+    """Return the text, if it has 1 to ``max_length`` code points and no control character.
 
-    :raises InvalidValueError: it has not.
+    :raises InvalidValueError: it does not.
     """
     if isinstance(value, str) and 1 <= len(value) <= max_length and not _NOT_TEXT.search(value):
         return value
@@ -95,25 +95,25 @@ def text(value: str, field: str, max_length: int) -> str:
 
 
 def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
-    """Return a sequence as a tuple, if all in it is of one kind and nothing is there twice.
+    """Return a sequence as a tuple, if all its values have one type and no value occurs twice.
 
-    :raises InvalidValueError: it is not so.
+    :raises InvalidValueError: another type, or a value that occurs twice.
     """
     if isinstance(values, Iterable) and not isinstance(values, str):  # a string is an iterable of its letters
-        held = tuple(values)
-        if all(isinstance(value, kind) for value in held) and len(set(held)) == len(held):
-            return held
+        result = tuple(values)
+        if all(isinstance(value, kind) for value in result) and len(set(result)) == len(result):
+            return result
     raise InvalidValueError(field, values, f"a sequence of distinct {kind.__name__}s")
 
 
 def utc(value: datetime, field: str) -> datetime:
-    """Return a moment in UTC.
+    """Return a time, converted to UTC.
 
-    :raises InvalidValueError: it is not aware of its timezone.
+    :raises InvalidValueError: it has no timezone.
     """
     if isinstance(value, datetime) and value.utcoffset() is not None:
         try:
             return value.astimezone(UTC)
-        except OverflowError:  # at the very ends of the calendar
+        except OverflowError:  # in the first or the last day of the calendar
             pass
     raise InvalidValueError(field, value, "a timezone-aware datetime")
