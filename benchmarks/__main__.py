@@ -97,7 +97,7 @@ def _say(what: str) -> None:
 
 
 def main() -> int:
-    """Measure what was asked for; return the status to exit with."""
+    """Measure the parts that the options name; return the exit status."""
     options = _options()
     if shutil.which("wrk") is None:
         _say("wrk is needed, which sends the requests; on Debian: apt install wrk")

@@ -81,7 +81,7 @@ class BareOrders:
         self._placed = 0
 
     def place(self) -> None:
-        """Place an order for somebody new."""
+        """Place an order for a new user."""
         self._placed += 1
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")

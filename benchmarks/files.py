@@ -64,7 +64,7 @@ class Size:
 
 
 SMALL: Final = Size(users=1_000, orders=3_000, products=15)
-"""As good as empty; but there are users to read, who own as much as those of the large file do."""
+"""Nearly empty. Its users own as many products as those of the large file."""
 
 LARGE: Final = Size(users=300_000, orders=1_000_000, products=2_000)
 

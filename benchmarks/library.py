@@ -23,7 +23,7 @@ from benefits_sqlite import SqliteStore
 _MODULE: Final = __spec__.name  # what to run for a figure, in a process of its own: this one
 
 Order = Callable[[int], object]
-"""Places an order for the somebody new who has this number."""
+"""Places an order for a new user, who has this number."""
 
 
 def seconds(figure: str, *, loops: int, values: int, folder: Path) -> float:

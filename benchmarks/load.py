@@ -109,10 +109,10 @@ def take_turns(
 
 
 def clients(number: int, server: Server, mixture: str, *, users: int = 1) -> Contestant:
-    """Return what sends requests by so many clients, each of which waits for its answer before it asks again.
+    """Return a contestant: clients that send requests, each one after the response to the one before.
 
-    One thread of wrk is plenty, and leaves the processors to the server. All contestants are asked by the same script,
-    so that it takes the same share of the machine.
+    One thread of wrk is enough, and leaves the processors to the server. All contestants get their requests from the
+    same script, which so takes the same share of the machine.
     """
 
     def run(seconds: int) -> Round:

@@ -78,7 +78,7 @@ class Found:
     :param rows: the figures.
     :param results: what they come from, where it comes from rounds.
     :param memory: the most memory that servers have held, in MiB, by their names.
-    :param curves: results by what was asked for, and by how many clients.
+    :param curves: results by the mixture of requests, and by the number of clients.
     """
 
     rows: list[Row]

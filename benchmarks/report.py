@@ -30,7 +30,7 @@ an answer, makes all figures of its part invalid.
 - **The bare order transaction** is one thread over the same tables, without HTTP or model: price, user, order and line.
 - **PlaceOrder over memory and then the bare transaction** has the rules, and what SQLite can't do without: over a store that
   keeps all that `ports.py` promises, PlaceOrder can't be as fast as that.
-- **Who is idle** meanwhile is running already, and takes no processor time.
+- **The servers that are not measured at the moment** are running, but take no processor time.
 - **The library** is measured by pyperf, in processes of its own.
 - **Small files** hold 1,000 users, 3,000 orders and 15 products. All files have write-ahead logging and `synchronous=FULL`.
 - **Memory** is the peak of all processes of a service together; what they share counts for each.

@@ -26,7 +26,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class InvalidError(Exception):
-    """What was measured means nothing, because something went wrong meanwhile."""
+    """The figures are invalid, because something went wrong during the measurement."""
 
 
 @attrs.frozen
@@ -122,8 +122,7 @@ def _running(name: str, command: list[str], path: str, workers: int) -> Iterator
     process = subprocess.Popen(
         [sys.executable, "-m", *command, str(port)],
         cwd=ROOT,
-        # What it logs is written, but kept by nobody: on this disk it would get in the way of the commits, which is
-        # no matter of the service, and a pipe would need a reader beside the clients.
+        # The log goes to /dev/null: a file on this disk would slow the commits down, and a pipe would need a reader.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -22,6 +22,6 @@ settings.load_profile("benefits")
 
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_from_outside() -> None:
-    """Forget the settings of whoever runs the tests: one of them may name a database of theirs."""
+    """Remove settings from the environment: one of them may name a real database."""
     for name in [name for name in os.environ if name.startswith("BENEFITS_")]:
         del os.environ[name]

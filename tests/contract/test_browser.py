@@ -21,7 +21,7 @@ from waiting import A_LONG_TIME
 FRONTEND = Path(__file__).parent / "frontend"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-# Whoever has to know that these tests ran, such as CI, sets REQUIRE_BROWSER; they fail then.
+# Without a browser these tests are skipped. With REQUIRE_BROWSER, which CI sets, they fail.
 if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
     pytest.skip(
         "NO BROWSER, SO NOT TESTED: CORS and the frontend, as a browser sees them; apt-get install chromium",
@@ -115,7 +115,7 @@ def order(page: Page, *products: str) -> None:
 
 
 def sees(page: Page, part: str, text: str) -> None:
-    """Wait until somebody who looks at a part of the page sees this text there."""
+    """Wait until a part of the page visibly contains this text."""
     expect(page.locator(f"#{part}")).to_have_text(text)
 
 
@@ -176,7 +176,7 @@ class TestPageOfAnotherOrigin:
         sign_in(other, "twin")
         order(other, "Netflix")
         sees(other, "balance", "424.01")
-        frontend.bring_to_front()  # a tab that nobody sees is slow
+        frontend.bring_to_front()  # a hidden tab is slow
         order(frontend)
 
         sees(frontend, "error", "products_already_purchased")

@@ -1,4 +1,4 @@
-"""What every store promises to threads and processes that use it together: waiting, patience, and reading meanwhile."""
+"""What every store promises to threads and processes that use it together: waiting, patience, and reading during a change."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_a_worker_that_dies_while_orders_wait_for_another_program_is_replaced_at
 
 
 def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
-    """A supervisor of services starts it again; half of it would go on for ever, and nobody would know."""
+    """Then a service manager starts it again. Otherwise half of it would go on for ever, unnoticed."""
     with running(database, traced=True) as service:
         workers = service.workers()
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (4, 4))
@@ -264,7 +264,7 @@ def connections(service: Service) -> int:
 
 
 def accepts(service: Service) -> bool:
-    """Tell whether anybody can still connect."""
+    """Return whether the service still accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", service.port), timeout=1).close()
     except OSError:

@@ -27,7 +27,7 @@ JSON = "application/json"
 LIMIT = 64 * 1024
 
 
-def who_they_say_they_are(path: str, body: Any) -> dict[str, str]:
+def claimed_identity(path: str, body: Any) -> dict[str, str]:
     """Name the user that a request is about, as a proxy would that believes everybody."""
     user_id = body["order"]["user_id"] if isinstance(body, dict) else "victim"
     with suppress(UnicodeDecodeError, InvalidUserIdError):
@@ -38,14 +38,14 @@ def who_they_say_they_are(path: str, body: Any) -> dict[str, str]:
 
 @pytest.fixture(scope="module", params=["alone", "behind a proxy"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return a service; after all that was done to it, its books balance and nobody called victim was ever created.
+    """Return a service. After all the tests, its books balance, and there is no user called victim.
 
-    Behind a proxy it asks who it is before it reads a body, and has to bear the same.
+    Behind a proxy, it reads the identity before the body, and must withstand the same requests.
     """
     proxied = request.param == "behind a proxy"
     options = ["--identity-header", "X-Forwarded-User"] if proxied else []
     with running(tmp_path_factory.mktemp("hostile") / "benefits.db", *options) as started:
-        yield attrs.evolve(started, proxy=who_they_say_they_are) if proxied else started
+        yield attrs.evolve(started, proxy=claimed_identity) if proxied else started
         assert started.request("GET", "/healthz").status == 200
         log = started.log.read_text()
     assert "Traceback" not in log

@@ -1,4 +1,4 @@
-"""Who is asking, seen from the socket: what a client may send beside the one line that the proxy adds."""
+"""Identity, tested over a socket: what a client may send beside the one header line that the proxy adds."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_another_users_page_is_forbidden_and_creates_nobody(service: Service, st
 
 
 def test_identity_is_settled_before_the_body_is_read(service: Service) -> None:
-    """The body never comes; whoever waited for it would not answer."""
+    """The body never arrives; a service that waited for it would not answer."""
     assert send(service, "POST /orders", *order_lines(b"x" * 1_000)).status == 401
 
 

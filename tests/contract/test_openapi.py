@@ -58,7 +58,7 @@ def assert_as_described(url: str, folder: Path, *options: str, seed: int) -> Fin
     found = json.loads(report.read_bytes())
     assert (found["failures"], found["errors"], found["stop_reason"]) == ([], [], "completed")
     assert found["operations"]["tested"] == sum(map(len, json.loads(document.read_bytes())["paths"].values()))
-    print(found["test_cases"]["generated"], "requests")  # noqa: T201 - for whoever asks by `pytest -s`
+    print(found["test_cases"]["generated"], "requests")  # noqa: T201 - shown by `pytest -s`
     return Findings(found, run.stdout)
 
 
@@ -86,7 +86,7 @@ def test_the_running_service_over_sqlite_is_as_described(tmp_path: Path) -> None
 
 
 def test_the_service_behind_an_identity_is_as_described(tmp_path: Path) -> None:
-    """Of anybody else's name it says 403, and without the header, which the fuzzer leaves out too, 401."""
+    """It answers 403 to another name, and 401 without the header, which the fuzzer also leaves out."""
     named = [
         "--header",
         "X-Forwarded-User: johndoe",

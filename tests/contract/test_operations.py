@@ -1,4 +1,4 @@
-"""What those who run the service see of it: log lines and metrics, of all its worker processes together."""
+"""What operators see of the service: log lines and metrics, of all worker processes together."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def log_lines(service: Service) -> list[dict[str, Any]]:
     return [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
 
 
-def test_metrics_are_those_of_all_workers_whichever_is_asked(service: Service) -> None:
+def test_every_worker_answers_with_the_metrics_of_all(service: Service) -> None:
     with ThreadPoolExecutor(16) as pool:
         statuses = pool.map(lambda number: service.order(f"user-{number}", "netflix").status, range(60))
         assert set(statuses) == {200}
         refused = pool.map(lambda number: service.order(f"user-{number}", "netflix").status, range(30))
         assert set(refused) == {400}
 
-    # A request is told of right after its answer, and another worker may be asked in between.
+    # A worker counts a request after it has sent the response, and another one may answer /metrics before.
     counted = 'benefits_http_request_duration_seconds_count{method="POST",route="/orders"}'
     wait_for(lambda: metrics(service).get(counted) == 90)
     for _ in range(10):
@@ -117,19 +117,19 @@ def test_what_is_left_when_all_are_killed_is_removed_at_a_later_start(tmp_path: 
             assert living.is_dir()
 
 
-def test_every_request_is_a_line_with_the_id_that_its_client_was_told(service: Service) -> None:
-    asked = [
+def test_every_request_is_a_line_with_the_id_in_its_response(service: Service) -> None:
+    answers = [
         service.request("GET", "/users/secret-name"),
         service.order("secret-name", "netflix"),
         service.request("GET", "/nothing"),
         service.request("GET", "/products", **{"X-Request-ID": "gateway-7"}),
     ]
-    told = [answer.headers["x-request-id"] for answer in asked]
-    wait_for(lambda: set(told) <= {line["request_id"] for line in log_lines(service)})
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    wait_for(lambda: set(ids) <= {line["request_id"] for line in log_lines(service)})
 
     lines = {line["request_id"]: line for line in log_lines(service)}
-    assert told[-1] == "gateway-7"
-    assert [(lines[each]["method"], lines[each]["route"], lines[each]["status"]) for each in told] == [
+    assert ids[-1] == "gateway-7"
+    assert [(lines[each]["method"], lines[each]["route"], lines[each]["status"]) for each in ids] == [
         ("GET", "/users/{user_id}", 200),
         ("POST", "/orders", 200),
         ("GET", "(none)", 404),
@@ -153,7 +153,7 @@ def test_an_error_is_logged_under_the_id_of_its_request(service: Service) -> Non
     assert re.match("storage unavailable: ", warning["message"])
 
 
-def test_paths_are_logged_when_asked_for(tmp_path: Path) -> None:
+def test_paths_are_logged_with_the_option(tmp_path: Path) -> None:
     with running(tmp_path / "benefits.db", "--log-paths") as service:
         service.request("GET", "/users/Jos%C3%A9")
         wait_for(lambda: any(line.get("path") == "/users/José" for line in log_lines(service)))

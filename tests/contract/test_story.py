@@ -1,4 +1,4 @@
-"""One random story, told to a plain model, to every store, and to the HTTP API over every store; all must agree."""
+"""One random story, run against a plain model, every store, and the HTTP API over every store; all must agree."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def normal(name: str) -> str:
 
 
 class Teller(Protocol):
-    """Somebody to tell the story to, in cents and plain lists."""
+    """One of those that run the story; it speaks of cents and plain lists."""
 
     def offer(self, entries: Sequence[tuple[str, int]]) -> None: ...
 
@@ -176,7 +176,7 @@ def in_cents(amount: Decimal) -> int:
 
 
 class Story(RuleBasedStateMachine):
-    """The story. Whoever was looked up or has ordered is compared at once, and everybody again after each restart."""
+    """The story. A user is compared after each request for it, and all users after each restart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Story(RuleBasedStateMachine):
             self.look(name)
 
     @invariant()
-    def nobody_is_created_unseen(self) -> None:
+    def no_other_user_is_created(self) -> None:
         known = {name: name in self.plain.accounts for name in ("jo", "Jo", "José", "a/b")}
         for store in self.stores.values():
             assert {name: store.users.get(name) is not None for name in known} == known

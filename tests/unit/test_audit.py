@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def damage(path: Path, *statements: str) -> None:
-    """Do to a database what it would never let anybody do."""
+    """Change a database in a way that its constraints forbid."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute("PRAGMA ignore_check_constraints = ON")

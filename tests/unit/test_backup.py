@@ -1,4 +1,4 @@
-"""``benefits backup``: a copy that is consistent, and whole or absent whatever happens to whoever makes it."""
+"""``benefits backup``: the copy is consistent, and complete or absent, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ sys.addaudithook(count)
 back_up_database(source, target, overwrite=overwrite)
 """
 
-# Makes a backup where no file may grow beyond a size: at that size it is killed, or told that it may not write on.
+# Makes a backup where files have a maximum size: there, the process is killed, or its write fails.
 STOPPED_AT_A_SIZE = """
 import resource, signal, sys
 from pathlib import Path

@@ -122,7 +122,7 @@ class TestCatalogueChangedByHand:
     def test_the_next_read_and_the_next_change_see_it(
         self, path: Path, by_hand: sqlite3.Connection, change: str, catalogue: str
     ) -> None:
-        def told(products: Iterable[Product]) -> list[str]:
+        def described(products: Iterable[Product]) -> list[str]:
             return [f"{each.product_id} {each.name} {each.price.normalize():f}" for each in products]
 
         with SqliteStore(path) as store:
@@ -131,9 +131,9 @@ class TestCatalogueChangedByHand:
             by_hand.execute("PRAGMA foreign_keys = OFF")
             by_hand.execute(change)
 
-            assert told(store.products.list_all()) == catalogue.split(", ")
+            assert described(store.products.list_all()) == catalogue.split(", ")
             found = store.change(lambda work: work.products.find(["a", "b", "c", "free"]))
-            assert sorted(told(found.values())) == sorted(catalogue.split(", "))
+            assert sorted(described(found.values())) == sorted(catalogue.split(", "))
 
 
 class TestSecondWall:

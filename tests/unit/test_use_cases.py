@@ -1,4 +1,4 @@
-"""What people do here, over the memory store: look a user up, list and offer products, place an order."""
+"""The use cases, over the memory store."""
 
 from __future__ import annotations
 
