@@ -62,7 +62,9 @@ class Session:
     """One change on the connection that writes.
 
     :ivar state: what the change remembers, and whether it can still be used.
-    :ivar user_numbers: the primary key of each user that ``get_or_add`` has returned, by user id.
+    :ivar user_numbers: the primary key of each user that ``get_or_add`` has found, by user id.
+    :ivar new_users: the users that it has added, by user id, until they are inserted: with their first order, so that
+        one statement stores them with the balance that the order leaves, or when the change ends.
     """
 
     def __init__(self, db: Database, cache: Cache) -> None:
@@ -70,6 +72,7 @@ class Session:
         self._cache = cache
         self.state = ChangeState()
         self.user_numbers: dict[str, int] = {}
+        self.new_users: dict[str, User] = {}
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run a statement. See :class:`~benefits_sqlite.readers.Query`."""
@@ -79,6 +82,25 @@ class Session:
         except sqlite3.DatabaseError as error:
             # SQLite may have rolled back by itself; it would commit the next statement at once, alone.
             raise self.state.lose(core_error(error)) from error
+
+    def store_balance(self, user: User) -> int:
+        """Insert a new user, or update the balance of a known one; return the primary key."""
+        balance = to_cents(user.balance)
+        if self.new_users.pop(user.user_id, None) is None:
+            number = self.user_numbers[user.user_id]
+            self.query("UPDATE users SET balance = ? WHERE user_number = ?", (balance, number))
+        else:
+            [[number]] = self.query(
+                "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
+                (user.user_id, to_cents(user.opening_balance), balance),
+            )
+            self.user_numbers[user.user_id] = number
+        return number
+
+    def insert_new_users(self) -> None:
+        """Insert the new users that have placed no order."""
+        for user in tuple(self.new_users.values()):
+            self.store_balance(user)
 
     def cache(self) -> Cache:
         """Return the cache, up to date."""
@@ -93,20 +115,22 @@ class SqliteUserRepository(SqliteUserReader):
 
     _session: Session
 
+    def get(self, user_id: str) -> User | None:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        stored = super().get(user_id)
+        return self._session.new_users.get(user_id) if stored is None else stored
+
     def get_or_add(self, user: User) -> User:
         """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked the whole file."""
-        user_id = user.user_id
+        user_id, session = user.user_id, self._session
         rows = self._query(SELECT_USER, (user_id,))
         if rows:
-            stored, number = user_from(user_id, rows), rows[0][0]
+            stored = user_from(user_id, rows)
+            session.user_numbers[user_id] = rows[0][0]
         else:
-            self._session.state.require_new(user)
-            stored = user
-            [[number]] = self._query(
-                "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
-                (user_id, to_cents(user.opening_balance), to_cents(user.balance)),
-            )
-        self._session.state.users[user_id], self._session.user_numbers[user_id] = stored, number
+            stored = session.new_users.setdefault(user_id, user)
+            session.state.require_new(stored)
+        session.state.users[user_id] = stored
         return stored
 
 
@@ -162,8 +186,7 @@ class SqliteOrderRepository(SqliteOrderReader):
     def add(self, order: Order, buyer: User) -> None:
         """See :class:`~benefits_core.ports.OrderRepository`."""
         self._session.state.buy(order, buyer, self._products.find(order.items))
-        user, number = self._session.user_numbers[buyer.user_id], int(order.order_id)
-        self._query("UPDATE users SET balance = ? WHERE user_number = ?", (to_cents(buyer.balance), user))
+        user, number = self._session.store_balance(buyer), int(order.order_id)
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",
             (number, user, to_cents(order.total), order.placed_at.isoformat()),

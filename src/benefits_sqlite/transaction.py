@@ -76,6 +76,7 @@ class Transaction:
             elif not self._db.conn.in_transaction:  # the change before was alone, and was undone
                 self._begin()
             result = do(SqliteUnitOfWork(session))
+            session.insert_new_users()
             session.state.require_usable()
             if not alone:
                 session.query("RELEASE change")

@@ -360,6 +360,26 @@ class TestChange:
 
         assert order(store, "jo", "netflix").total == 1
 
+    def test_get_or_add_returns_the_user_that_it_has_added_before(self, store: Store) -> None:
+        def add_twice(work: UnitOfWork) -> list[User]:
+            return [work.users.get_or_add(User.new("jo", Decimal(amount))) for amount in (100, 200)]
+
+        assert store.change(add_twice) == [store.users.get("jo")] * 2 == [User.new("jo", Decimal(100))] * 2
+
+    def test_a_new_user_can_place_two_orders_in_one_change(self, store: Store) -> None:
+        def order_twice(work: UnitOfWork) -> list[Order]:
+            user, placed = work.users.get_or_add(User.new("jo")), []
+            for product in (NETFLIX, SPOTIFY):
+                user, one = user.buy([product], order_id=work.orders.new_id(), placed_at=NOON)
+                work.orders.add(one, user)
+                placed.append(one)
+            return placed
+
+        placed = stocked(store).change(order_twice)
+
+        assert list(store.orders.of_user("jo")) == placed
+        assert store.users.get("jo") == User("jo", Decimal(500), Decimal("378.02"), ("netflix", "spotify"))
+
     def test_get_or_add_returns_the_stored_user(self, store: Store) -> None:
         order(stocked(store), "jo", "netflix")
         stored = store.users.get("jo")
