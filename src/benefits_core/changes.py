@@ -20,7 +20,7 @@ class ChangeState:
     """What a unit of work remembers: its users, the order ids it gave out, and whether it can still be used.
 
     :ivar users: the users that ``get_or_add`` has returned, as they are now, by id.
-    :ivar new_ids: the order ids that ``new_id`` has returned since the last order was added.
+    :ivar new_ids: the order ids that ``new_id`` has returned and that an order may still have.
     """
 
     users: dict[str, User] = attrs.field(factory=dict)
@@ -29,7 +29,7 @@ class ChangeState:
     _error: BenefitsError | None = None
 
     def require_usable(self) -> None:
-        """Return if the change still runs.
+        """Raise an error unless the change goes on.
 
         :raises RuntimeError: it has ended.
         :raises BenefitsError: it is lost, for this reason.
@@ -40,7 +40,7 @@ class ChangeState:
             raise self._error
 
     def lose(self, error: BenefitsError) -> BenefitsError:
-        """Mark the change as lost: the next call, and its end, raise this error. Return it."""
+        """Mark the change as lost: from now on, ``require_usable`` raises this error. Return it."""
         self._error = error
         return error
 
@@ -49,26 +49,26 @@ class ChangeState:
         self._ended, self._error = True, None  # an error refers to every frame that it passed through
 
     def require_new(self, user: User) -> None:
-        """Return if the user, who is about to be stored, has bought nothing yet. Otherwise the change is lost.
+        """Raise an error, and lose the change, unless the user is new: nothing bought yet.
 
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.UserRepository`.
         """
         if user.product_ids or user.balance != user.opening_balance:
             raise self.lose(InconsistentChangeError(f"user {user.user_id!r} is unknown, and not new"))
 
-    def buy(self, order: Order, buyer: User, catalogue: Container[str]) -> None:
-        """Check an order as ``orders.add`` promises, and remember its buyer. What fails the check loses the change.
+    def add_order(self, order: Order, buyer: User, catalogue: Container[str]) -> None:
+        """Check an order as ``orders.add`` promises, and remember its buyer. If a check fails, the change is lost.
 
         The balance is not computed again: :meth:`User.buy` did that. Only an impossible one is refused.
 
-        :param catalogue: the ids of the products in the catalogue; of those that were ordered, at least.
+        :param catalogue: ids of products in the catalogue; those that were not ordered may be missing.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
         """
         contradiction = self._contradiction(order, buyer, catalogue)
         if contradiction is not None:
             order_name = f"order {order.order_id!r} of {order.user_id!r}"
             raise self.lose(InconsistentChangeError(f"{order_name}: {contradiction}"))
-        del self.new_ids[: self.new_ids.index(order.order_id) + 1]
+        del self.new_ids[: self.new_ids.index(order.order_id) + 1]  # later orders have larger ids
         self.users[buyer.user_id] = buyer
 
     def _contradiction(  # noqa: PLR0911 - a rule a line
@@ -90,7 +90,7 @@ class ChangeState:
         if buyer.product_ids != before.product_ids + items:
             return f"it adds {items!r} to {before.product_ids!r}, which does not make {buyer.product_ids!r}"
         if order.order_id not in self.new_ids:
-            return "new_id did not return this id since the order before"
+            return "new_id did not return this id in this change, after that of the order before"
         return None
 
 
@@ -101,7 +101,7 @@ class LockTimeoutError(Exception):
 def finally_do(clean_up: Callable[[], None], function: Callable[[], _Result]) -> _Result:
     """Call a function, and then the clean-up, whatever happens: return or raise what the function does.
 
-    A ``finally`` alone can itself be cut short by Ctrl-C. Here one Ctrl-C, wherever it arrives, can't skip the clean-up.
+    Ctrl-C can interrupt a ``finally``. Then the clean-up runs again, to its end; a second Ctrl-C is not handled.
 
     :param clean_up: may be called twice, and does nothing the second time.
     """
@@ -119,8 +119,8 @@ class ChangeLock:
     """Lets one change run at a time, and refuses a change inside a change."""
 
     def __init__(self) -> None:
-        # It knows its owner, so that the clean-up can release it without knowing whether it was acquired: Ctrl-C may
-        # arrive after the acquisition, before any variable could tell.
+        # An RLock, since its release raises an error in a thread that does not hold it. So the clean-up may always try:
+        # Ctrl-C may arrive after the acquisition, before any variable says that the lock is held.
         self._lock = RLock()
         self._owner: int | None = None
 
@@ -135,9 +135,9 @@ class ChangeLock:
         return finally_do(self._release, lambda: self._acquire_and_run(change, timeout))
 
     def require_outside(self) -> None:
-        """Return if this thread is in no change.
+        """Raise an error if this thread is in a change.
 
-        :raises RuntimeError: it is in one.
+        :raises RuntimeError: it is.
         """
         if self._owner == get_ident():
             raise RuntimeError("a change inside a change would wait for itself")

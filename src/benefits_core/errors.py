@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import attrs
+
 
 class BenefitsError(Exception):
     """The root of every error of this library."""
 
 
+@attrs.define
 class InvalidValueError(BenefitsError, ValueError):
     """A value that breaks a rule of the model.
 
@@ -17,11 +20,9 @@ class InvalidValueError(BenefitsError, ValueError):
     :param rule: which values the field accepts.
     """
 
-    def __init__(self, field: str, value: object, rule: str) -> None:
-        super().__init__(field, value, rule)
-        self.field = field
-        self.value = value
-        self.rule = rule
+    field: str
+    value: object
+    rule: str
 
     def __str__(self) -> str:
         """Return the field, its rule and the value."""
@@ -36,28 +37,27 @@ class OrderRefusedError(BenefitsError):
     """A refused order. It changes nothing."""
 
 
+@attrs.define
 class ProductsNotFoundError(OrderRefusedError):
     """The order contains products that are not in the catalogue, or no product.
 
     :param product_ids: the unknown ids, in the order sent; empty for an empty order.
     """
 
-    def __init__(self, product_ids: tuple[str, ...]) -> None:
-        super().__init__(product_ids)
-        self.product_ids = product_ids
+    product_ids: tuple[str, ...]
 
 
+@attrs.define
 class ProductsAlreadyPurchasedError(OrderRefusedError):
     """The order contains products that the user owns already.
 
     :param product_ids: the ids of these products, in the order sent.
     """
 
-    def __init__(self, product_ids: tuple[str, ...]) -> None:
-        super().__init__(product_ids)
-        self.product_ids = product_ids
+    product_ids: tuple[str, ...]
 
 
+@attrs.define
 class InsufficientBalanceError(OrderRefusedError):
     """The order costs more than the user's balance.
 
@@ -65,10 +65,8 @@ class InsufficientBalanceError(OrderRefusedError):
     :param total: the cost of the order, in money; it may be above the greatest possible balance.
     """
 
-    def __init__(self, balance: Decimal, total: Decimal) -> None:
-        super().__init__(balance, total)
-        self.balance = balance
-        self.total = total
+    balance: Decimal
+    total: Decimal
 
 
 class InconsistentChangeError(BenefitsError):

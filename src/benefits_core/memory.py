@@ -22,6 +22,8 @@ PATIENCE: Final = 5.0
 _Result = TypeVar("_Result")
 _Row = TypeVar("_Row", User, Order, tuple[Order, ...])
 
+# What has no docstring here does what ``ports`` says under the same name.
+
 
 class _Table(Generic[_Row]):
     """Uncommitted rows layered over committed ones. A ChainMap does the same, and takes far longer."""
@@ -51,44 +53,33 @@ class _Tables:
 
 
 @attrs.frozen
-class MemoryUserReader:
-    """Users, read from memory."""
-
+class _UserReader:
     _tables: Callable[[], _Tables]
 
     def get(self, user_id: str) -> User | None:
-        """See :class:`~benefits_core.ports.UserReader`."""
         return self._tables().users.get(user_id)
 
 
 @attrs.frozen
-class MemoryProductReader:
-    """The catalogue, read from memory."""
-
+class _ProductReader:
     _tables: Callable[[], _Tables]
 
     def list_all(self) -> tuple[Product, ...]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
         return tuple(self._tables().catalogue.values())
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
         catalogue = self._tables().catalogue
         return {product_id: catalogue[product_id] for product_id in product_ids if product_id in catalogue}
 
 
 @attrs.frozen
-class MemoryOrderReader:
-    """The order book, read from memory."""
-
+class _OrderReader:
     _tables: Callable[[], _Tables]
 
     def get(self, order_id: str) -> Order | None:
-        """See :class:`~benefits_core.ports.OrderReader`."""
         return self._tables().orders.get(order_id)
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
-        """See :class:`~benefits_core.ports.OrderReader`."""
         return self._tables().orders_of.get(user_id) or ()
 
 
@@ -106,13 +97,11 @@ class _Draft:
 
 
 @attrs.frozen
-class MemoryUserRepository(MemoryUserReader):
-    """Users within a change."""
-
+class _UserRepository(_UserReader):
     _state: ChangeState
 
     def get_or_add(self, user: User) -> User:
-        """See :class:`~benefits_core.ports.UserRepository`. The change holds the lock of the whole store."""
+        # The change holds the lock of the whole store.
         users = self._tables().users
         stored = users.get(user.user_id)
         if stored is None:
@@ -123,11 +112,8 @@ class MemoryUserRepository(MemoryUserReader):
 
 
 @attrs.frozen
-class MemoryProductRepository(MemoryProductReader):
-    """The catalogue within a change."""
-
+class _ProductRepository(_ProductReader):
     def put(self, products: Iterable[Product]) -> None:
-        """See :class:`~benefits_core.ports.ProductRepository`."""
         tables = self._tables()
         given = {product.product_id: product for product in products}
         rest = {key: product for key, product in tables.catalogue.items() if key not in given}
@@ -135,34 +121,30 @@ class MemoryProductRepository(MemoryProductReader):
 
 
 @attrs.frozen
-class MemoryOrderRepository(MemoryOrderReader):
-    """The order book within a change."""
-
+class _OrderRepository(_OrderReader):
     _state: ChangeState
 
     def new_id(self) -> str:
-        """See :class:`~benefits_core.ports.OrderRepository`."""
         tables = self._tables()
         tables.last_order += 1
         self._state.new_ids.append(str(tables.last_order))
         return self._state.new_ids[-1]
 
     def add(self, order: Order, buyer: User) -> None:
-        """See :class:`~benefits_core.ports.OrderRepository`."""
         tables = self._tables()
-        self._state.buy(order, buyer, tables.catalogue)
+        self._state.add_order(order, buyer, tables.catalogue)
         tables.users.rows[buyer.user_id] = buyer
         tables.orders.rows[order.order_id] = order
         tables.orders_of.rows[buyer.user_id] = (*self.of_user(buyer.user_id), order)
 
 
-class MemoryUnitOfWork:
+class _UnitOfWork:
     """What a change reads and writes: a draft over what is kept."""
 
     def __init__(self, draft: _Draft) -> None:
-        self.users = MemoryUserRepository(draft, draft.state)
-        self.products = MemoryProductRepository(draft)
-        self.orders = MemoryOrderRepository(draft, draft.state)
+        self.users = _UserRepository(draft, draft.state)
+        self.products = _ProductRepository(draft)
+        self.orders = _OrderRepository(draft, draft.state)
 
 
 class MemoryStore:
@@ -176,9 +158,9 @@ class MemoryStore:
         self._kept = _Tables(_Table(), _Table(), _Table(), {}, 0)
         self._visible = self._kept
         self._lock = ChangeLock()
-        self.users = MemoryUserReader(self._tables)
-        self.products = MemoryProductReader(self._tables)
-        self.orders = MemoryOrderReader(self._tables)
+        self.users = _UserReader(self._tables)
+        self.products = _ProductReader(self._tables)
+        self.orders = _OrderReader(self._tables)
 
     def _tables(self) -> _Tables:
         return self._visible
@@ -196,7 +178,7 @@ class MemoryStore:
         draft = _Draft(self._kept.draft())
 
         def run() -> _Result:
-            result = do(MemoryUnitOfWork(draft))
+            result = do(_UnitOfWork(draft))
             self._visible = draft()  # from this moment on, the change is kept, and readers see all of it
             return result
 

@@ -21,8 +21,8 @@ from benefits_core.errors import (
 from benefits_core.values import (
     MAX_ID_LENGTH,
     MAX_NAME_LENGTH,
+    collection,
     difference,
-    distinct,
     money,
     normal_user_id,
     sum_of,
@@ -51,7 +51,8 @@ def _price(value: Decimal) -> Decimal:
     return money(value, "price")
 
 
-def _opening_balance(value: Decimal) -> Decimal:
+def valid_opening_balance(value: Decimal) -> Decimal:
+    """Return what a new user may spend, in money, if it is valid."""
     return money(value, "opening_balance")
 
 
@@ -60,7 +61,10 @@ def _balance(value: Decimal) -> Decimal:
 
 
 def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(_product_id, distinct(values, "product_ids", str)))
+    product_ids = tuple(map(_product_id, collection(values, "product_ids", str)))
+    if len(set(product_ids)) < len(product_ids):
+        raise InvalidValueError("product_ids", product_ids, "distinct ids")
+    return product_ids
 
 
 def _placed_at(value: datetime) -> datetime:
@@ -68,7 +72,7 @@ def _placed_at(value: datetime) -> datetime:
 
 
 def _lines(values: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
-    lines: tuple[OrderLine, ...] = distinct(values, "lines", OrderLine)
+    lines = collection(values, "lines", OrderLine)
     if not lines or len({line.product_id for line in lines}) < len(lines):
         raise InvalidValueError("lines", lines, "one line or more, each of another product")
     return lines
@@ -137,7 +141,7 @@ class User:
     """
 
     user_id: str = attrs.field(converter=normal_user_id)
-    opening_balance: Decimal = attrs.field(converter=_opening_balance)
+    opening_balance: Decimal = attrs.field(converter=valid_opening_balance)
     balance: Decimal = attrs.field(converter=_balance)
     product_ids: tuple[str, ...] = attrs.field(default=(), converter=_product_ids)
 

@@ -21,7 +21,6 @@ class UserReader(Protocol):
 
     def get(self, user_id: str) -> User | None:
         """Return the user, or None if there is none."""
-        ...
 
 
 class ProductReader(Protocol):
@@ -29,11 +28,9 @@ class ProductReader(Protocol):
 
     def list_all(self) -> tuple[Product, ...]:
         """Return all products, in the catalogue's order."""
-        ...
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         """Return those of these products that are in the catalogue, by id. The ids may be any strings."""
-        ...
 
 
 class OrderReader(Protocol):
@@ -41,11 +38,9 @@ class OrderReader(Protocol):
 
     def get(self, order_id: str) -> Order | None:
         """Return the order, or None if there is none. The id may be any string."""
-        ...
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         """Return a user's orders in the sequence in which they were placed, whatever the clock said then."""
-        ...
 
 
 class UserRepository(UserReader, Protocol):
@@ -60,7 +55,6 @@ class UserRepository(UserReader, Protocol):
         :raises InconsistentChangeError: the user would be stored, but is not new: the balance is not the opening
             balance, or products are owned.
         """
-        ...
 
 
 class ProductRepository(ProductReader, Protocol):
@@ -72,7 +66,6 @@ class ProductRepository(ProductReader, Protocol):
         Afterwards the catalogue begins with these products, in this order; all others follow in the order they had.
         Nothing is ever removed, since users own it. The ids are distinct.
         """
-        ...
 
 
 class OrderRepository(OrderReader, Protocol):
@@ -83,7 +76,6 @@ class OrderRepository(OrderReader, Protocol):
 
         Of two orders of one user the later one has the larger id, compared as whole numbers. Gaps are fine.
         """
-        ...
 
     def add(self, order: Order, buyer: User) -> None:
         """Keep an order, and its buyer as the order leaves them; :meth:`~benefits_core.model.User.buy` returns both.
@@ -96,7 +88,17 @@ class OrderRepository(OrderReader, Protocol):
             already, or not in the catalogue; the buyer does not own what they owned before and then what was ordered;
             or :meth:`new_id` did not return the order's id in this change, after that of the order before.
         """
-        ...
+
+
+class View(Protocol):
+    """What has been kept, for reading."""
+
+    @property
+    def users(self) -> UserReader: ...  # noqa: D102 - its type says it
+    @property
+    def products(self) -> ProductReader: ...  # noqa: D102
+    @property
+    def orders(self) -> OrderReader: ...  # noqa: D102
 
 
 class UnitOfWork(Protocol):
@@ -106,38 +108,11 @@ class UnitOfWork(Protocol):
     """
 
     @property
-    def users(self) -> UserRepository:
-        """The users."""
-        ...
-
+    def users(self) -> UserRepository: ...  # noqa: D102
     @property
-    def products(self) -> ProductRepository:
-        """The catalogue."""
-        ...
-
+    def products(self) -> ProductRepository: ...  # noqa: D102
     @property
-    def orders(self) -> OrderRepository:
-        """The order book."""
-        ...
-
-
-class View(Protocol):
-    """What has been kept, for reading."""
-
-    @property
-    def users(self) -> UserReader:
-        """The users."""
-        ...
-
-    @property
-    def products(self) -> ProductReader:
-        """The catalogue."""
-        ...
-
-    @property
-    def orders(self) -> OrderReader:
-        """The order book."""
-        ...
+    def orders(self) -> OrderRepository: ...  # noqa: D102
 
 
 class Store(View, Protocol):
@@ -165,14 +140,12 @@ class Store(View, Protocol):
         :raises StorageUnavailableError: it could not begin in time, or could not be kept. Nothing of it is.
         :raises RuntimeError: it was called inside a change of this store, and would wait for itself.
         """
-        ...
 
     def ping(self) -> None:
-        """Return if the store can serve now.
+        """Raise an error unless the store can serve now.
 
         :raises StorageUnavailableError: it can't.
         """
-        ...
 
 
 @runtime_checkable
@@ -193,7 +166,6 @@ class NonBlockingStore(Store, Protocol):
 
         :raises RuntimeError: as :meth:`Store.change`, or the store is closed.
         """
-        ...
 
     def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
         """Begin to read: the future returns what ``query`` returns. It may have ended already.
@@ -201,4 +173,3 @@ class NonBlockingStore(Store, Protocol):
         :param query: reads the view, and does nothing else; it may run in another thread, without the caller's
             ``contextvars``.
         """
-        ...

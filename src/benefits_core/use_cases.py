@@ -10,17 +10,13 @@ from typing import Self
 import attrs
 
 from benefits_core.errors import InvalidValueError
-from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket
+from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket, valid_opening_balance
 from benefits_core.ports import Store, UnitOfWork
-from benefits_core.values import money, normal_user_id
+from benefits_core.values import collection, normal_user_id
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _opening_balance(value: Decimal) -> Decimal:
-    return money(value, "opening_balance")
 
 
 @attrs.frozen
@@ -32,7 +28,7 @@ class GetUser:
     """
 
     store: Store
-    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=_opening_balance)
+    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=valid_opening_balance)
 
     def __call__(self, user_id: str) -> User:
         """Return the user.
@@ -100,7 +96,7 @@ class PlaceOrder:
     """
 
     store: Store
-    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=_opening_balance)
+    opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=valid_opening_balance)
     now: Callable[[], datetime] = _now
 
     def __call__(self, user_id: str, items: Iterable[str]) -> Order:
@@ -116,7 +112,7 @@ class PlaceOrder:
         :raises StorageUnavailableError: the store can't serve now.
         """
         new_user = User.new(user_id, self.opening_balance)
-        wanted = _ids(items)
+        wanted = collection(items, "items", str)
 
         def place(work: UnitOfWork) -> Order:
             user = work.users.get_or_add(new_user)
@@ -153,11 +149,3 @@ class UseCases:
             PlaceOrder(store, opening_balance),
             store.ping,
         )
-
-
-def _ids(items: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(items, Iterable) and not isinstance(items, str):  # a string is an iterable of its letters
-        ids = tuple(items)
-        if all(isinstance(item, str) for item in ids):
-            return ids
-    raise InvalidValueError("items", items, "a collection of strings")

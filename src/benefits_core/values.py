@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import reduce
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from benefits_core.errors import InvalidUserIdError, InvalidValueError
 
@@ -19,6 +19,7 @@ MAX_MONEY: Final = Decimal("9999999999.99")
 MAX_ID_LENGTH: Final = 64
 MAX_NAME_LENGTH: Final = 200
 
+_Item = TypeVar("_Item")
 _CENT: Final = Decimal("0.01")
 # A context of our own: the decimal context of the calling program must not round money. An inexact result raises.
 _EXACT: Final = Context(prec=64, traps=[Inexact, InvalidOperation])
@@ -94,16 +95,16 @@ def text(value: str, field: str, max_length: int) -> str:
     raise InvalidValueError(field, value, _text_rule(max_length))
 
 
-def distinct(values: object, field: str, kind: type) -> tuple[Any, ...]:
-    """Return a sequence as a tuple, if all its values have one type and no value occurs twice.
+def collection(values: Iterable[_Item], field: str, kind: type[_Item]) -> tuple[_Item, ...]:
+    """Return a collection as a tuple, if all its values have this type.
 
-    :raises InvalidValueError: another type, or a value that occurs twice.
+    :raises InvalidValueError: it is no collection, or holds a value of another type.
     """
     if isinstance(values, Iterable) and not isinstance(values, str):  # a string is an iterable of its letters
         result = tuple(values)
-        if all(isinstance(value, kind) for value in result) and len(set(result)) == len(result):
+        if all(isinstance(value, kind) for value in result):
             return result
-    raise InvalidValueError(field, values, f"a sequence of distinct {kind.__name__}s")
+    raise InvalidValueError(field, values, f"a collection of {kind.__name__} values")
 
 
 def utc(value: datetime, field: str) -> datetime:

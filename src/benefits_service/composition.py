@@ -36,7 +36,7 @@ def store_opener(database: str) -> Callable[[], Store]:
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
     with open_store(database) as store:
-        return partial(SqliteStore, database, file=store.identity)
+        return partial(SqliteStore, database, file_id=store.file_id)
 
 
 def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplication:

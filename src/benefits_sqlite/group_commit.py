@@ -78,7 +78,7 @@ class GroupCommit:
             self.require_open()
 
     def require_open(self) -> None:
-        """Return unless the store is closed.
+        """Raise an error if the store is closed.
 
         :raises RuntimeError: it is.
         """

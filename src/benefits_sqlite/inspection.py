@@ -22,7 +22,7 @@ _HEADER_BYTES: Final = 100
 
 
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
-    """Return if the file can become or be our database. A missing or an empty one can; it is not touched.
+    """Raise an error unless the file is our database, or can become it: a missing or an empty one can. It is not touched.
 
     :param to_write: whether it has to be possible to write to it, too.
     :param patience: how long to wait for another program that has locked it, in seconds.

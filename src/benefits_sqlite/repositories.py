@@ -185,7 +185,7 @@ class SqliteOrderRepository(SqliteOrderReader):
 
     def add(self, order: Order, buyer: User) -> None:
         """See :class:`~benefits_core.ports.OrderRepository`."""
-        self._session.state.buy(order, buyer, self._products.find(order.items))
+        self._session.state.add_order(order, buyer, self._products.find(order.items))
         user, number = self._session.store_balance(buyer), int(order.order_id)
         self._query(
             "INSERT INTO orders (order_number, user_number, total, placed_at) VALUES (?, ?, ?, ?)",

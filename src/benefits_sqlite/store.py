@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -41,36 +41,37 @@ class SqliteStore:
 
     :param path: the file; it is created, and its schema brought up to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
-    :param file: if given, the :attr:`identity` of another store: this one is over that very file, or not at all.
+    :param file_id: if given, the :attr:`file_id` of another store: this one opens that very file, or none.
+    :ivar file_id: the device and the inode number of the file.
     :raises StorageUnavailableError: the file can't be opened, or isn't one of ours.
     """
 
     reads_inline = True
 
     def __init__(
-        self, path: str | PathLike[str], *, patience: float = PATIENCE, file: tuple[int, int] | None = None
+        self, path: str | PathLike[str], *, patience: float = PATIENCE, file_id: tuple[int, int] | None = None
     ) -> None:
         self.path = fspath(path)
-        self._named = Path(path).absolute()  # links in it are followed again each time
-        # One name for the file and those beside it, whatever link it is opened by.
-        self._file = os.path.realpath(path)
+        self._link_path = Path(path).absolute()  # links in it are followed again each time
+        # So that the database and the files beside it have one name, whatever link the database is opened by.
+        self._real_path = os.path.realpath(path)
         self._patience = patience
-        self._idle_readers: deque[Database] = deque()
+        self._idle_connections: deque[Database] = deque()
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
-        if file is not None:
-            self.identity = file
+        if file_id is not None:
+            self.file_id = file_id
             self._verify()
         inspect(self.path, patience=patience)
         with ExitStack() as opened:
             try:
-                lock = opened.enter_context(closing(ProcessLock(self._file)))
-                self._prepare(lock, create=file is None)
-                if file is None:
-                    self.identity = self._identify()
+                lock = opened.enter_context(closing(ProcessLock(self._real_path)))
+                self._prepare(lock, create=file_id is None)
+                if file_id is None:
+                    self.file_id = self._identify()
                 writer = opened.enter_context(closing(self._connect()))
-                self._verify()  # that it was not replaced between the inspection and now
+                self._verify()  # that it was not replaced while it was opened
                 self._transaction = Transaction(writer, lock, self._verify)
             except (sqlite3.DatabaseError, OSError) as error:
                 raise StorageUnavailableError(f"{self.path}: {error}") from error
@@ -79,7 +80,7 @@ class SqliteStore:
 
     def _connect(self, *, create: bool = False) -> Database:
         # Never recreate a missing file: SQLite would replay the old write-ahead log into it.
-        name = f"{Path(self._file).as_uri()}?mode={'rwc' if create else 'rw'}"
+        name = f"{Path(self._real_path).as_uri()}?mode={'rwc' if create else 'rw'}"
         # isolation_level=None: transactions begin and end where this package says so, nowhere else.
         connection = sqlite3.connect(
             name, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False
@@ -94,8 +95,8 @@ class SqliteStore:
         return db
 
     def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
-        # Tried again as a whole: while another process does the same, some of these statements say at once that the file
-        # is locked, whatever the connection's own wait.
+        # Tried again as a whole: while another process does the same, some of these statements fail with SQLITE_BUSY at
+        # once, without the connection's own wait.
         deadline = time.monotonic() + self._patience
         attempt = unless_busy(lambda: self._try_to_prepare(lock, deadline, create=create))
         if not wait_for(attempt, deadline):
@@ -122,13 +123,13 @@ class SqliteStore:
                 lock.release()
 
     def _identify(self) -> tuple[int, int]:
-        status = self._named.stat()
+        status = self._link_path.stat()
         return status.st_dev, status.st_ino
 
     def _verify(self) -> None:
         # Connections go on with a file whose name was removed, and what they write to it is lost.
         try:
-            if self._identify() == self.identity:
+            if self._identify() == self.file_id:
                 return
         except OSError:  # it is missing, or its folder can't be read
             pass
@@ -139,7 +140,7 @@ class SqliteStore:
     def _read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         self._changes.require_open()
         try:
-            db = self._idle_reader()
+            db = self._take_connection()
             try:
                 rows = db.execute(sql, parameters).fetchall()
                 self._verify()  # afterwards is enough: an open connection never reads another file
@@ -148,14 +149,14 @@ class SqliteStore:
                 raise
         except sqlite3.DatabaseError as error:
             raise core_error(error) from error
-        self._idle_readers.append(db)
-        if self._changes.closed:  # just now, by another thread
-            self._close_readers()
+        self._idle_connections.append(db)
+        if self._changes.closed:  # by another thread, during this read
+            self._close_idle()
         return rows
 
-    def _idle_reader(self) -> Database:
+    def _take_connection(self) -> Database:
         try:
-            return self._idle_readers.pop()
+            return self._idle_connections.pop()
         except IndexError:
             self._verify()
             return self._connect()
@@ -169,7 +170,7 @@ class SqliteStore:
         return self._changes.submit(do)
 
     def submit_read(self, query: Callable[[View], _Result]) -> Future[_Result]:
-        """See :class:`~benefits_core.ports.NonBlockingStore`. It has ended when this returns."""
+        """See :class:`~benefits_core.ports.NonBlockingStore`. The future is done already."""
         future: Future[_Result] = Future()
         try:
             future.set_result(query(self))
@@ -178,7 +179,7 @@ class SqliteStore:
         try:
             return future
         finally:
-            del future  # its error refers to this frame
+            del future  # or its error refers to this frame, and this frame to it
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
@@ -191,11 +192,12 @@ class SqliteStore:
         """
         if not self._changes.closed:
             self._changes.close()
-            self._close_readers()
+            self._close_idle()
 
-    def _close_readers(self) -> None:
-        while self._idle_readers:
-            self._idle_readers.pop().close()
+    def _close_idle(self) -> None:
+        with suppress(IndexError):  # another thread may take the last one
+            while True:
+                self._idle_connections.pop().close()
 
     def __enter__(self) -> Self:
         """Return the store itself."""

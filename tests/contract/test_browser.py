@@ -144,12 +144,12 @@ class TestPageOfAnotherOrigin:
 
         sees(frontend, "greeting", f"Hello, {name}")
 
-    def test_it_reads_that_nobody_has_an_empty_name(self, frontend: Page) -> None:
+    def test_an_empty_user_name_is_refused(self, frontend: Page) -> None:
         sign_in(frontend, "")
 
         sees(frontend, "error", "invalid_user_id")
 
-    def test_it_adds_prices_up_as_the_numbers_they_are(self, frontend: Page) -> None:
+    def test_it_adds_prices_up_as_numbers(self, frontend: Page) -> None:
         sign_in(frontend, "adder")
         frontend.get_by_label("Public transport pass").check()
         frontend.get_by_label("Bike leasing").check()
@@ -168,7 +168,7 @@ class TestPageOfAnotherOrigin:
         sees(page, "owned", "netflix, spotify")
         sees(page, "balance", "378.02")
 
-    def test_one_tab_reads_that_the_other_has_ordered_the_same(self, frontend: Page) -> None:
+    def test_the_same_order_from_a_second_tab_is_refused(self, frontend: Page) -> None:
         sign_in(frontend, "twin")
         frontend.get_by_label("Netflix").check()
         other = frontend.context.new_page()
@@ -181,7 +181,7 @@ class TestPageOfAnotherOrigin:
 
         sees(frontend, "error", "products_already_purchased")
 
-    def test_the_catalogue_is_sent_once_and_then_only_confirmed(self, frontend: Page) -> None:
+    def test_the_catalogue_is_sent_once_and_then_revalidated(self, frontend: Page) -> None:
         answers = []
         for _ in range(2):
             with frontend.expect_response("**/products") as answer:
@@ -208,7 +208,7 @@ class TestPageOfAnotherOrigin:
 
 
 class TestPageOfAForeignOrigin:
-    def test_it_signs_nobody_in(self, page: Page, service: Service, foreign_origin: str) -> None:
+    def test_it_can_not_sign_a_user_in(self, page: Page, service: Service, foreign_origin: str) -> None:
         visit(page, foreign_origin, address(service))
         sign_in(page, "johndoe")
 
@@ -216,21 +216,23 @@ class TestPageOfAForeignOrigin:
         expect(page.locator("#signed-in")).to_be_hidden()
 
     @pytest.mark.parametrize("path", ["/users/johndoe", "/api/products"])
-    def test_it_reads_nothing_that_a_page_may_ask_for_without_leave(
+    def test_it_can_not_read_the_response_to_a_simple_request(
         self, page: Page, service: Service, foreign_origin: str, path: str
     ) -> None:
         page.goto(foreign_origin)
 
         assert outcome_of_fetch(page, address(service) + path) == "TypeError"
 
-    def test_it_gets_no_leave_to_order(self, page: Page, service: Service, foreign_origin: str) -> None:
+    def test_its_preflight_of_an_order_is_refused(
+        self, page: Page, service: Service, foreign_origin: str
+    ) -> None:
         page.goto(foreign_origin)
         kind = {"Content-Type": "application/json"}
         outcome_of_fetch(page, f"{address(service)}/orders", method="POST", headers=kind, body=draft("asked"))
 
         assert service.user("asked")["product_ids"] == []
 
-    def test_an_order_without_a_type_needs_no_leave_and_is_not_placed(
+    def test_an_order_without_a_content_type_is_sent_without_preflight_and_not_placed(
         self, page: Page, service: Service, foreign_origin: str
     ) -> None:
         page.goto(foreign_origin)
@@ -243,7 +245,7 @@ class TestPageOfAForeignOrigin:
         assert kind == "opaque"  # so it was sent and answered
         assert service.user("untyped")["product_ids"] == []
 
-    def test_a_form_whose_text_is_an_order_needs_no_leave_and_places_none(
+    def test_a_form_that_contains_an_order_is_sent_without_preflight_and_places_none(
         self, page: Page, service: Service, foreign_origin: str
     ) -> None:
         page.goto(foreign_origin)
@@ -271,12 +273,10 @@ class TestBuiltFrontend:
         sees(frontend, "owned", "netflix")
         sees(frontend, "balance", "424.01")
 
-    def test_its_style_sheet_is_taken_for_one(self, frontend: Page) -> None:
+    def test_its_style_sheet_is_applied(self, frontend: Page) -> None:
         expect(frontend.locator("h1")).to_have_css("color", "rgb(0, 100, 80)")
 
-    def test_on_a_second_visit_the_page_is_only_confirmed_and_what_never_changes_not_asked_for(
-        self, frontend: Page
-    ) -> None:
+    def test_a_second_visit_revalidates_the_page_and_requests_no_immutable_file(self, frontend: Page) -> None:
         second = frontend.context.new_page()
         second.goto(frontend.url)
         transfers = second.evaluate(
@@ -292,7 +292,7 @@ class TestBuiltFrontend:
         }
 
     @pytest.mark.parametrize("path", ["/index.html", "/users/jo"])
-    def test_what_is_no_script_is_not_run_as_one(self, frontend: Page, path: str) -> None:
+    def test_a_file_of_another_type_is_not_run_as_a_script(self, frontend: Page, path: str) -> None:
         script = """path => new Promise(resolve => {
             const script = document.createElement("script");
             script.onload = () => resolve("run");

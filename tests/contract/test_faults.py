@@ -312,7 +312,7 @@ def test_services_that_start_together_migrate_once(database: Path, prepare: Call
     assert [name for [name] in names] == ["create_tables", *NEWER]
 
 
-def test_while_another_program_holds_the_write_lock_reads_go_on_and_orders_are_told_to_try_again(
+def test_while_another_program_holds_the_write_lock_reads_go_on_and_orders_get_503(
     database: Path,
 ) -> None:
     with running(database) as service, ThreadPoolExecutor(64) as pool:

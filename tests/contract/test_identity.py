@@ -114,7 +114,7 @@ def test_users_see_themselves_in_utf_8(service: Service, line: bytes, path: str)
     assert send(service, f"GET {path}", line).status == 200
 
 
-def test_users_order_for_themselves_and_for_nobody_else(service: Service, store: Store) -> None:
+def test_users_order_for_themselves_only(service: Service, store: Store) -> None:
     for user_id, status in [("José", 200), ("josé", 403), ("Jose", 403)]:
         order = order_of(user_id, "netflix")
         line = "X-Forwarded-User: José".encode()
@@ -155,7 +155,7 @@ def test_the_description_says_so(service: Service) -> None:
     assert document["components"]["securitySchemes"]["proxy"]["name"] == HEADER
 
 
-def test_another_users_page_is_forbidden_and_creates_nobody(service: Service, store: Store) -> None:
+def test_another_users_page_is_forbidden_and_creates_no_user(service: Service, store: Store) -> None:
     answer = send(service, "GET /users/boss", b"X-Forwarded-User: johndoe")
 
     assert answer == Reply(403, {"error": "forbidden"})
@@ -178,7 +178,7 @@ def test_bytes_that_are_no_name_are_not_let_through_as_one(service: Service, sto
     "path",
     ["/products", "/api/products", "/healthz", "/metrics", "/api/docs", "/api/docs/docs.js", "/openapi.json"],
 )
-def test_what_is_the_same_for_everybody_needs_no_identity(service: Service, path: str) -> None:
+def test_public_paths_need_no_identity(service: Service, path: str) -> None:
     assert service.request("GET", path).status == 200
 
 

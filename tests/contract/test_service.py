@@ -39,7 +39,7 @@ def test_it_has_as_many_workers_as_it_says(service: Service) -> None:
     assert len(service.workers()) == 3
 
 
-def test_none_of_its_processes_is_stopped_for_the_sake_of_whoever_wakes(service: Service) -> None:
+def test_each_of_its_processes_is_scheduled_as_batch(service: Service) -> None:
     processes = {service.process.pid, *service.workers()}
     assert {os.sched_getscheduler(process) for process in processes} == {os.SCHED_BATCH}
 
@@ -101,9 +101,7 @@ def test_awkward_paths_survive_the_web_server(service: Service, path: str, statu
         ("http://localhost:3000", None),
     ],
 )
-def test_the_origins_it_was_told_may_call_it_and_no_others(
-    service: Service, origin: str, allowed: str | None
-) -> None:
+def test_only_the_configured_origins_may_call_it(service: Service, origin: str, allowed: str | None) -> None:
     answer = service.request("GET", "/products", Origin=origin)
 
     assert answer.headers.get("access-control-allow-origin") == allowed

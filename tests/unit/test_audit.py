@@ -238,9 +238,7 @@ def test_a_structure_that_does_not_hold_is_named(
     assert "Traceback" not in out
 
 
-def test_a_product_that_is_owned_twice_although_the_table_seems_as_ever_is_found(
-    benefits: Command, path: Path
-) -> None:
+def test_a_product_owned_twice_is_found_although_the_schema_is_intact(benefits: Command, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         [[as_ever]] = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'order_lines'")
     # A wider key stores its rows alike.

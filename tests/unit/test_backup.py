@@ -133,17 +133,13 @@ class TestCopy:
             assert copied.users.get("not yet") is None
 
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-    def test_it_may_be_read_by_whoever_may_read_the_database(
-        self, path: Path, tmp_path: Path, mode: int
-    ) -> None:
+    def test_it_has_the_permissions_of_the_database(self, path: Path, tmp_path: Path, mode: int) -> None:
         path.chmod(mode)
         back_up_database(str(path), tmp_path / "copy.db")
 
         assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == mode
 
-    def test_with_leave_to_overwrite_it_takes_the_place_of_another_file(
-        self, path: Path, tmp_path: Path
-    ) -> None:
+    def test_with_overwrite_it_replaces_another_file(self, path: Path, tmp_path: Path) -> None:
         copy = tmp_path / "copy.db"
         copy.write_text("something else")
         back_up_database(str(path), copy, overwrite=True)
@@ -193,7 +189,7 @@ class TestFailure:
 
         assert names(tmp_path) >= beside
 
-    def test_so_is_a_link_that_leads_nowhere(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
+    def test_a_dangling_link_is_not_replaced(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
         """It is seen only when the copy is published, as is any file that has come in the meantime."""
         (tmp_path / "copy.db").symlink_to("nowhere")
         with pytest.raises(FileExistsError):
@@ -262,7 +258,9 @@ class TestKilled:
             add_user(store, "later")
         return Target(copy, content(copy))
 
-    def test_at_any_step_it_leaves_the_file_as_it_was_or_whole(self, path: Path, target: Target) -> None:
+    def test_killed_at_any_step_it_leaves_the_file_as_it_was_or_whole(
+        self, path: Path, target: Target
+    ) -> None:
         whole = content(path)
         states: list[str | None] = []
         killed = True

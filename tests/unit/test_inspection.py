@@ -117,7 +117,7 @@ class TestWhatIsFine:
         with SqliteStore(copy) as store:
             assert store.users.get("user99") is not None
 
-    def test_a_name_that_would_mean_something_else_in_an_address(self, tmp_path: Path) -> None:
+    def test_a_name_with_characters_that_are_special_in_a_uri(self, tmp_path: Path) -> None:
         path = tmp_path / "a?mode=memory#%41.db"
         SqliteStore(path).close()
 
@@ -204,7 +204,7 @@ class TestWhatIsRefused:
 
         assert refusal(path).endswith("; restore it from a backup")
 
-    def test_one_of_which_hardly_anything_is_left(self, path: Path) -> None:
+    def test_one_of_less_than_100_bytes(self, path: Path) -> None:
         os.truncate(path, 1000)
 
         assert refusal(path)
@@ -221,7 +221,7 @@ class TestWhatIsRefused:
 
         assert refusal(path) == "unable to open database file"
 
-    def test_one_that_another_program_has_to_itself(self, path: Path) -> None:
+    def test_one_that_another_program_has_locked_exclusively(self, path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("PRAGMA locking_mode = EXCLUSIVE")
             other.execute("BEGIN EXCLUSIVE")
@@ -230,7 +230,9 @@ class TestWhatIsRefused:
                 inspect(str(path), patience=0.01)
 
     @pytest.mark.parametrize("to_write", [True, False])
-    def test_to_read_it_the_file_is_looked_at_just_as_well(self, path: Path, *, to_write: bool) -> None:
+    def test_a_database_opened_for_reading_is_inspected_the_same_way(
+        self, path: Path, *, to_write: bool
+    ) -> None:
         os.truncate(path, path.stat().st_size - 1)
 
         assert refusal(path, to_write=to_write) == "it is cut short; restore it from a backup"

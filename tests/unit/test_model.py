@@ -98,7 +98,7 @@ def test_a_bad_value_is_impossible_to_hold(kind: Callable[..., Any], field: str,
 
 
 @pytest.mark.parametrize("kind", [Order, User])
-def test_a_bad_user_id_is_told_apart_from_other_bad_values(kind: Callable[..., Any]) -> None:
+def test_a_bad_user_id_has_an_error_of_its_own(kind: Callable[..., Any]) -> None:
     with pytest.raises(InvalidUserIdError):
         kind(**VALID[kind] | {"user_id": ""})
 
@@ -129,7 +129,7 @@ def test_an_order_may_not_cost_more_than_money_can_be() -> None:
         Order("1", "johndoe", (OrderLine("a", MAX_MONEY), OrderLine("b", Decimal("0.01"))), NOW)
 
 
-def test_nobody_can_say_what_an_order_costs() -> None:
+def test_the_total_of_an_order_can_not_be_passed() -> None:
     with pytest.raises(TypeError):
         Order("1", "johndoe", (LINE,), NOW, Decimal(1))  # type: ignore[call-arg] # it is the sum, whatever is said
 
@@ -308,7 +308,7 @@ def test_an_order_is_refused_for_the_first_reason_that_applies_and_then_changes_
         "2026-07-01",
     ],
 )
-def test_an_order_is_placed_at_a_moment_that_everybody_agrees_on(moment: Any) -> None:
+def test_the_time_of_an_order_needs_a_timezone(moment: Any) -> None:
     with pytest.raises(InvalidValueError, match="placed_at"):
         Order("1", "johndoe", [OrderLine("a", Decimal(1))], moment)
 

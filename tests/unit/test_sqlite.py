@@ -386,7 +386,7 @@ def test_a_read_during_which_the_store_is_closed_leaves_no_file_open(path: Path)
     before = open_files()
     store = SqliteStore(path)
     store.ping()
-    [reader] = store._idle_readers  # noqa: SLF001 - to close the store in the middle of a statement
+    [reader] = store._idle_connections  # noqa: SLF001 - to close the store in the middle of a statement
     reader.conn.create_function("close_store", 0, store.close)
 
     store._read("SELECT close_store()")  # noqa: SLF001

@@ -37,7 +37,7 @@ def store() -> MemoryStore:
     return store
 
 
-def test_whoever_is_looked_up_first_is_created_with_500(store: MemoryStore) -> None:
+def test_a_user_is_created_with_500_at_the_first_look_up(store: MemoryStore) -> None:
     user = GetUser(store)("johndoe")
     assert user == User("johndoe", Decimal(500), Decimal(500), ())
     assert store.users.get("johndoe") == user
@@ -47,7 +47,7 @@ def test_the_employer_decides_on_the_opening_balance(store: MemoryStore) -> None
     assert GetUser(store, Decimal("12.5"))("johndoe").balance == Decimal("12.50")
 
 
-def test_whoever_exists_keeps_their_balance_whatever_newcomers_get(store: MemoryStore) -> None:
+def test_another_opening_balance_changes_no_existing_user(store: MemoryStore) -> None:
     GetUser(store)("johndoe")
     PlaceOrder(store, Decimal(9))("johndoe", ["netflix"])
     assert GetUser(store, Decimal(7))("johndoe") == User(
@@ -62,13 +62,13 @@ def test_one_person_is_one_user_on_every_keyboard(store: MemoryStore, typed: str
     assert GetUser(store)(typed).product_ids == ("netflix",)
 
 
-def test_users_are_told_apart_by_case(store: MemoryStore) -> None:
+def test_user_ids_are_case_sensitive(store: MemoryStore) -> None:
     PlaceOrder(store)("John", ["netflix"])
     assert GetUser(store)("john").product_ids == ()
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 65])
-def test_nobody_is_created_under_a_name_that_nobody_can_have(store: MemoryStore, name: str) -> None:
+def test_an_invalid_user_id_creates_no_user(store: MemoryStore, name: str) -> None:
     with pytest.raises(InvalidUserIdError):
         GetUser(store)(name)
     with pytest.raises(InvalidUserIdError):
@@ -96,7 +96,7 @@ def test_an_offer_of_nothing_changes_nothing(store: MemoryStore) -> None:
     assert ListProducts(store)() == (NETFLIX, SPOTIFY, BIKE)
 
 
-def test_an_offer_that_contradicts_itself_is_refused_whole(store: MemoryStore) -> None:
+def test_an_offer_with_a_repeated_id_is_refused_whole(store: MemoryStore) -> None:
     gym = Product("gym", "Gym", Decimal(60))
     with pytest.raises(InvalidValueError, match=r"^product_id must be in the list once, not 'gym'"):
         OfferProducts(store)([gym, Product("gym", "Gymnasium", Decimal(70))])
@@ -146,7 +146,7 @@ def test_an_unknown_user_is_created_with_the_order(store: MemoryStore) -> None:
         (["bike"], InsufficientBalanceError),
     ],
 )
-def test_a_refused_order_creates_nobody(
+def test_a_refused_order_creates_no_user(
     store: MemoryStore, items: list[str], reason: type[Exception]
 ) -> None:
     with pytest.raises(reason):
@@ -164,7 +164,7 @@ def test_a_product_is_bought_once_in_a_life(store: MemoryStore) -> None:
     assert store.users.get("johndoe") == before
 
 
-def test_a_product_is_everybodys_to_buy(store: MemoryStore) -> None:
+def test_two_users_can_buy_the_same_product(store: MemoryStore) -> None:
     PlaceOrder(store)("johndoe", ["netflix"])
     assert PlaceOrder(store)("janedoe", ["netflix"]).items == ("netflix",)
 
@@ -183,7 +183,7 @@ def test_items_may_come_from_an_iterator(store: MemoryStore) -> None:
 )
 def test_what_is_no_collection_of_strings_is_no_order(store: MemoryStore, items: Any) -> None:
     """A lone string above all: taken for a list of its letters, its products would merely not be found."""
-    with pytest.raises(InvalidValueError, match=r"^items must be a collection of strings") as refusal:
+    with pytest.raises(InvalidValueError, match=r"^items must be a collection of str values") as refusal:
         PlaceOrder(store)("johndoe", items)
     assert refusal.value.value == items
     assert store.users.get("johndoe") is None
@@ -207,7 +207,7 @@ def test_a_clock_without_a_timezone_places_no_order(store: MemoryStore) -> None:
     assert store.users.get("johndoe") is None
 
 
-def test_an_impossible_opening_balance_creates_nobody(store: MemoryStore) -> None:
+def test_an_invalid_opening_balance_creates_no_user(store: MemoryStore) -> None:
     with pytest.raises(InvalidValueError, match=r"^opening_balance must be "):
         GetUser(store, Decimal(-1))("johndoe")
     with pytest.raises(InvalidValueError, match=r"^opening_balance must be "):
@@ -216,7 +216,7 @@ def test_an_impossible_opening_balance_creates_nobody(store: MemoryStore) -> Non
 
 
 @pytest.mark.parametrize("use_case", [GetUser, PlaceOrder])
-def test_an_opening_balance_that_nobody_can_have_is_refused_at_once(use_case: Any) -> None:
+def test_an_invalid_opening_balance_is_refused_at_construction(use_case: Any) -> None:
     with pytest.raises(InvalidValueError, match="opening_balance"):
         use_case(MemoryStore(), opening_balance=Decimal("0.001"))
 

@@ -201,7 +201,7 @@ def test_a_user_id_is_trimmed_and_composed_and_nothing_else(typed: str, kept: st
     ],
     ids=repr,
 )
-def test_nobody_can_be_called_that(name: Any) -> None:
+def test_it_is_no_user_id(name: Any) -> None:
     with pytest.raises(InvalidUserIdError) as refusal:
         normal_user_id(name)
     assert (refusal.value.field, refusal.value.value) == ("user_id", name)

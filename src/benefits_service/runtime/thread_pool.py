@@ -1,4 +1,4 @@
-"""Non-blocking methods for a store that has none: threads wait in its place."""
+"""Adapts a blocking store to an event loop: threads wait in its place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benefits_core.ports import View
 _Result = TypeVar("_Result")
 
 # How many requests of a worker process read at once; the others wait in line.
-THREADS: Final = 16
+READER_THREADS: Final = 16
 
 PATIENCE: Final = 5.0
 """How long a change waits in line, in seconds, unless another patience is given."""
@@ -28,7 +28,7 @@ class ThreadPoolStore:
     One thread runs all changes that are submitted, in their order; others read.
 
     :param store: what does the work; any number of threads may use it.
-    :param patience: how long a change waits for those submitted before it, in seconds.
+    :param patience: how long a change waits for those submitted before it, in seconds; then it waits within the store.
     """
 
     reads_inline = False
@@ -37,7 +37,7 @@ class ThreadPoolStore:
         self._store = store
         self._patience = patience
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="benefits-changes")
-        self._readers = ThreadPoolExecutor(THREADS, thread_name_prefix="benefits-reads")
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="benefits-reads")
         self._changing: set[int] = set()  # the threads that run a change
         self.users, self.products, self.orders = store.users, store.products, store.orders
         self.ping = store.ping
@@ -56,11 +56,11 @@ class ThreadPoolStore:
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """See :class:`~benefits_core.ports.NonBlockingStore`."""
         if get_ident() in self._changing:
-            raise RuntimeError("a change was submitted inside a change, and might wait for it")
+            raise RuntimeError("a change submitted inside a change could wait for itself")
         deadline = time.monotonic() + self._patience
-        return self._writer.submit(copy_context().run, self._change_before, deadline, do)
+        return self._writer.submit(copy_context().run, self._change_unless_late, deadline, do)
 
-    def _change_before(self, deadline: float, do: Callable[[UnitOfWork], _Result]) -> _Result:
+    def _change_unless_late(self, deadline: float, do: Callable[[UnitOfWork], _Result]) -> _Result:
         if time.monotonic() > deadline:
             raise StorageUnavailableError(f"other changes have been running for {self._patience} s")
         return self.change(do)
@@ -70,6 +70,6 @@ class ThreadPoolStore:
         return self._readers.submit(query, self._store)
 
     def close(self) -> None:
-        """Run what waits, and end the threads."""
+        """Finish the work that was submitted, then end the threads."""
         self._writer.shutdown()
         self._readers.shutdown()
