@@ -1,7 +1,7 @@
 # The commands of this project. Each does its own set-up, in a virtual environment in this folder, once.
 
 VENV ?= .venv
-PORT ?= $(or $(BENEFITS_PORT),4000)
+PORT ?=
 DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
 PYTHON ?=
 BENCH ?=
@@ -25,7 +25,7 @@ help: ## this list
 
 run: $(VENV)/service-installed ## install what is missing, fill an empty database from seed.json, serve on PORT=4000
 	@$(bin)/benefits seed --if-empty seed.json --database "$(DATABASE)"
-	@exec $(bin)/benefits serve --port "$(PORT)" --database "$(DATABASE)"
+	@exec $(bin)/benefits serve $(if $(PORT),--port "$(PORT)") --database "$(DATABASE)"
 
 seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db again, after you changed it
 	@$(bin)/benefits seed seed.json --database "$(DATABASE)"

@@ -23,6 +23,7 @@ from benefits_http.wire import user_body
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.request_log import with_request_log
 from benefits_service.runtime import server
+from benefits_service.runtime.address import claim
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 
 # As long as the answers about the users that are read.
@@ -58,11 +59,8 @@ def build(kind: str) -> ASGIApplication:
 
 def serve(kind: str, workers: int, port: int) -> None:
     """Serve one of them by the service's own server, with all of its settings."""
-    server.serve(partial(build, kind), host="127.0.0.1", port=port, workers=workers, clean_up=nothing)
-
-
-def nothing() -> None:
-    """Leave nothing to clean up."""
+    with claim("127.0.0.1", port) as address:
+        server.serve(partial(build, kind), address=address, workers=workers, keep_alive=server.KEEP_ALIVE)
 
 
 class BareOrders:

@@ -132,8 +132,8 @@ def create_app(
     @cross_origin(
         origins=[require_origin(origin) for origin in cors_origins],
         methods=["GET", "HEAD", "POST"],
-        allow_headers=["Content-Type"],
-        expose_headers=["ETag", "Retry-After"],
+        allow_headers=["Content-Type", "X-Request-ID"],
+        expose_headers=["ETag", "Retry-After", "X-Request-ID"],
         send_wildcard=True,
         always_send=False,
         vary_header=False,

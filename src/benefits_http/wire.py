@@ -102,9 +102,9 @@ class ErrorResponse(msgspec.Struct):
 
 
 class HealthResponse(msgspec.Struct):
-    """The service can reach its store."""
+    """The service can reach its store. ``read_only``: it can read, but keep no order now."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "read_only"] = "ok"
 
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode

@@ -8,18 +8,30 @@ from functools import partial
 import attrs
 
 from benefits_core import Store, UseCases
+from benefits_core.values import normal_user_id
 from benefits_http.app import create_app
+from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.health import show_health
 from benefits_service.middleware.identity import authenticate, restrict_to_self
 from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.proxy import behind_proxy
 from benefits_service.middleware.request_log import with_request_log
 from benefits_service.openapi import describe_service
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
 from benefits_service.settings import Settings
-from benefits_sqlite import SqliteStore, audit_database, back_up_database
+from benefits_service.user_ids import folded_user_id, with_folded_user_ids
+from benefits_sqlite import SqliteStore, audit_database, back_up_database, fold_user_ids
 
-__all__ = ["audit_database", "back_up_database", "build_app", "open_store", "store_opener"]
+__all__ = [
+    "audit_database",
+    "back_up_database",
+    "build_app",
+    "fold_existing_user_ids",
+    "open_store",
+    "store_opener",
+]
 
 
 def open_store(database: str) -> SqliteStore:
@@ -39,21 +51,43 @@ def store_opener(database: str) -> Callable[[], Store]:
         return partial(SqliteStore, database, file_id=store.file_id)
 
 
-def build_app(settings: Settings, open_store: Callable[[], Store]) -> ASGIApplication:
+def fold_existing_user_ids(database: str) -> int:
+    """Make the case of all user ids irrelevant; return how many have changed.
+
+    :raises StorageUnavailableError: two of them differ only by case, for example; nothing has changed.
+    """
+    return fold_user_ids(database, folded_user_id)
+
+
+def build_app(
+    settings: Settings, open_store: Callable[[], Store], counts: ReservedCounts | None = None
+) -> ASGIApplication:
     """Return the application that a worker process serves.
 
     :param open_store: opens the store; :func:`store_opener` makes it.
+    :param counts: where the workers count together; without it, there are no metrics.
     """
     store = on_event_loop(open_store())
-    metrics = Metrics()
+    joined = None if counts is None else counts.join()
+    metrics = Metrics(joined, complete=joined is not None)
     use_cases = UseCases.over(store, opening_balance=settings.opening_balance)
     use_cases = attrs.evolve(use_cases, place_order=metrics.counting_orders(use_cases.place_order))
     if settings.identity_header is not None:
         use_cases = restrict_to_self(use_cases)
+    if settings.identity_case_insensitive:
+        use_cases = with_folded_user_ids(use_cases)
     document = describe_service(settings.identity_header)
     api = create_app(use_cases, cors_origins=settings.cors_origins, document=document)
     if settings.identity_header is not None:
-        authenticate(api, settings.identity_header)
+        authenticate(
+            api,
+            settings.identity_header,
+            folded_user_id if settings.identity_case_insensitive else normal_user_id,
+        )
     metrics.expose_on(api)
+    show_health(api, store.can_change)
     site = api if settings.frontend is None else with_frontend(api, settings.frontend)
-    return as_asgi(with_request_log(site, metrics, log_paths=settings.log_paths))
+    logged = with_request_log(site, metrics, log_paths=settings.log_paths)
+    return as_asgi(
+        behind_proxy(logged, root_path=settings.root_path, trust_forwarded=settings.trust_forwarded)
+    )

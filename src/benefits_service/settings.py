@@ -31,4 +31,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     frontend: Path | None
     identity_header: str | None
+    identity_case_insensitive: bool = False
     log_paths: bool
+    root_path: str = ""
+    trust_forwarded: bool = False

@@ -3,5 +3,6 @@
 from benefits_sqlite.audit import Audit, audit_database
 from benefits_sqlite.backup import back_up_database
 from benefits_sqlite.store import SqliteStore
+from benefits_sqlite.user_ids import fold_user_ids
 
-__all__ = ["Audit", "SqliteStore", "audit_database", "back_up_database"]
+__all__ = ["Audit", "SqliteStore", "audit_database", "back_up_database", "fold_user_ids"]

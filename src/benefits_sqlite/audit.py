@@ -5,85 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 import attrs
 from sqlite_utils import Database
 
-from benefits_core.errors import InvalidUserIdError, InvalidValueError, StorageUnavailableError
-from benefits_core.model import Product
-from benefits_core.values import normal_user_id
-from benefits_sqlite.inspection import inspect, open_for_reading
+from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.books import audit_books
+from benefits_sqlite.inspection import UnsoundDatabaseError, finding, inspect, is_unreadable, open_for_reading
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.second_name import find_second_name
 
-# What is wrong, by a query that finds it and a sentence about each row that it returns. Lines are grouped before they are
-# joined: they lie with those of their user, and to look for those of each order would be to look through all, each time.
-_QUESTIONS: Final = (
-    (
-        """
-        SELECT user_id, opening_balance, balance, coalesce(spent, 0)
-        FROM users LEFT JOIN (SELECT user_number, sum(total) AS spent FROM orders GROUP BY user_number)
-        USING (user_number)
-        WHERE opening_balance <> balance + coalesce(spent, 0)
-        """,
-        "user {!r}: the opening balance of {} cents is not the balance of {} and the {} of all orders",
-    ),
-    (
-        """
-        SELECT order_number, total, coalesce(paid, 0)
-        FROM orders LEFT JOIN (SELECT order_number, sum(price) AS paid FROM order_lines GROUP BY order_number)
-        USING (order_number)
-        WHERE total <> coalesce(paid, 0)
-        """,
-        "order {}: the total of {} cents is not the {} of its lines",
-    ),
-    (
-        """
-        SELECT order_number
-        FROM orders LEFT JOIN (
-            SELECT order_number, count(DISTINCT position) AS places, max(position) + 1 AS needed
-            FROM order_lines GROUP BY order_number
-        )
-        USING (order_number)
-        WHERE places IS NOT needed OR places IS NULL
-        """,
-        "order {}: lines of it are missing",
-    ),
-    (
-        """
-        SELECT user_id, product_id, count(*)
-        FROM users JOIN order_lines USING (user_number)
-        GROUP BY user_number, product_id HAVING count(*) > 1
-        """,
-        "user {!r}: owns {!r} {} times",
-    ),
-    (
-        """
-        SELECT order_number, product_id
-        FROM order_lines JOIN orders USING (order_number)
-        WHERE order_lines.user_number <> orders.user_number
-        """,
-        "order {}: the line of {!r} is another user's",
-    ),
-    (
-        "SELECT order_number, placed_at FROM orders WHERE NOT is_moment(placed_at)",
-        "order {}: {!r} is no moment",
-    ),
-    (
-        "SELECT user_number, user_id FROM users WHERE NOT is_user_id(user_id)",
-        "user number {}: {!r} is no user id",
-    ),
-    (
-        "SELECT product_id, name FROM products WHERE NOT is_product(product_id, name)",
-        "product {!r}: its id or its name {!r} is none",
-    ),
-    (
-        "SELECT count(*) FROM catalogue HAVING count(*) <> 1",
-        "table catalogue: it has {} rows, and not one",
-    ),
+_EARLIER_VERSION: Final = (
+    "it is of an earlier version; `benefits serve` or `benefits seed` brings it up to date"
 )
+_NO_ROOM: Final = "; set SQLITE_TMPDIR to a folder with room for a copy"
 
 
 @attrs.frozen
@@ -91,39 +27,72 @@ class Audit:
     """What an audit has found.
 
     :param findings: what is wrong, a sentence each; none if all is well.
+    :param remarks: what is worth knowing and not wrong, a sentence each.
     :param users: how many users there are, and likewise orders and products.
     """
 
     findings: tuple[str, ...]
+    remarks: tuple[str, ...] = attrs.field(default=(), kw_only=True)
     users: int = 0
     orders: int = 0
     products: int = 0
 
 
 def audit_database(path: str) -> Audit:
-    """Look through a database as it stands at one moment; a service may be using it."""
+    """Audit a database as it stands at one moment; a service may be using it.
+
+    The books of an earlier version are audited in a temporary copy that is brought up to date.
+
+    :raises StorageUnavailableError: the audit could not finish, or the database is of a newer version.
+    """
     try:
         inspect(path, to_write=False)
         with closing(open_for_reading(path)) as connection:
-            connection.execute("BEGIN")  # one moment for all questions
-            return _audit(Database(connection, execute_plugins=False))
-    except (StorageUnavailableError, sqlite3.DatabaseError) as error:
+            connection.execute("BEGIN")  # all queries see the same moment
+            audit = _audit(Database(connection, execute_plugins=False))
+    except UnsoundDatabaseError as error:
         return Audit((str(error),))
+    except sqlite3.DatabaseError as error:
+        if not is_unreadable(error):
+            return Audit((finding(error),))
+        hint = _NO_ROOM if error.sqlite_errorcode == sqlite3.SQLITE_FULL else ""
+        raise StorageUnavailableError(f"{path}: {error}{hint}") from error
+    second = find_second_name(path)
+    if second is None:
+        return audit
+    remark = f"{second.fact}; what only a log beside its other name holds was not verified"
+    return attrs.evolve(audit, remarks=(*audit.remarks, remark))
 
 
 def _audit(db: Database) -> Audit:
-    for rule in (is_moment, is_user_id, is_product):
-        db.register_function(rule, deterministic=True)
-    structure = tuple(_structure_findings(db))
-    books: list[str] = []
-    for question, sentence in _QUESTIONS:
+    pending = [migration.name for migration in migrations.pending(db)]
+    earlier = bool(pending and migrations.applied(db))  # without any, it is compared with this version
+    expected, actual = _expected_definitions(pending if earlier else []), _definitions(db)
+    structure = [*_structure_findings(db, expected, actual)]
+    books = _books_of_earlier_version if earlier else audit_books
+    remarks = [
+        f"{kind} {name}: it is not of this program" for kind, name in sorted(actual.keys() - expected.keys())
+    ]
+    return Audit(
+        (*structure, *books(db, report_failures=not structure)),
+        *[_count(db, table) for table in ("users", "orders", "products")],
+        remarks=(*[_EARLIER_VERSION] * earlier, *remarks),
+    )
+
+
+def _books_of_earlier_version(db: Database, *, report_failures: bool) -> Iterator[str]:
+    # The empty name stands for a temporary file, which SQLite removes even if this process is killed.
+    with closing(sqlite3.connect("", isolation_level=None)) as connection:
+        copy = Database(connection, execute_plugins=False)
         try:
-            books += [sentence.format(*row) for row in db.execute(question)]
+            db.conn.backup(connection)
+            migrations.apply(copy)
         except sqlite3.DatabaseError as error:
-            if not structure:  # else that says why some questions have no answer
-                books.append(f"SQLite: {error}")
-    counts = [_count(db, table) for table in ("users", "orders", "products")]
-    return Audit((*structure, *books), *counts)
+            reason = finding(error)
+            if report_failures:
+                yield f"it can't be brought up to date: {reason}"
+        else:
+            yield from audit_books(copy, report_failures=report_failures)
 
 
 def _count(db: Database, table: str) -> int:
@@ -134,46 +103,42 @@ def _count(db: Database, table: str) -> int:
     return int(count)
 
 
-def is_moment(text: str) -> bool:
-    """Tell whether a text is a moment as orders have it, with its timezone."""
-    try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
-        return False
+_Definitions = dict[tuple[str, str], str]
+"""The SQL of each table, index, view and trigger, by its kind and its name."""
 
 
-def is_user_id(text: str) -> bool:
-    """Tell whether a text is a user id in its one spelling."""
-    try:
-        return normal_user_id(text) == text
-    except InvalidUserIdError:
-        return False
-
-
-def is_product(product_id: str, name: str) -> bool:
-    """Tell whether a product can have this id and this name."""
-    try:
-        Product(product_id, name, Decimal(0))
-    except InvalidValueError:
-        return False
-    return True
-
-
-def _structure_findings(db: Database) -> Iterator[str]:
+def _structure_findings(db: Database, expected: _Definitions, actual: _Definitions) -> Iterator[str]:
     for (message,) in db.execute("PRAGMA integrity_check"):
         if message != "ok":
             yield f"SQLite: {message}"
-    for table, row, other, _ in db.execute("PRAGMA foreign_key_check"):
-        which = "a row" if row is None else f"row {row}"
-        yield f"table {table}: {which} refers to a row of {other} that is not there"
+    for kind, name in sorted(expected.keys() & actual.keys()):
+        if kind == "table":
+            yield from _foreign_key_findings(db, name)
+    for kind, name in sorted(expected):
+        if actual.get((kind, name)) != expected[kind, name]:
+            yield f"{kind} {name}: it is not as this version defines it"
+
+
+def _foreign_key_findings(db: Database, table: str) -> Iterator[str]:
+    # Table by table: other programs may have tables here, with rules that they themselves do not keep.
+    try:
+        for _, row, other, _ in db.execute(f"PRAGMA foreign_key_check({table})"):
+            which = "a row" if row is None else f"row {row}"
+            yield f"table {table}: {which} refers to a row of {other} that is not there"
+    except sqlite3.DatabaseError as error:
+        yield f"table {table}: {finding(error)}"
+
+
+def _expected_definitions(pending: list[str]) -> _Definitions:
     with closing(Database(memory=True)) as model:
-        migrations.apply(model)
-        ours, theirs = _definitions(model), _definitions(db)
-        for kind, name in sorted(ours.keys() | theirs.keys()):
-            if ours.get((kind, name)) != theirs.get((kind, name)):
-                yield f"{kind} {name}: it is not as this version defines it"
+        migrations.apply(model, stop_before=pending)
+        return _definitions(model)
 
 
-def _definitions(db: Database) -> dict[tuple[str, str], str]:
-    rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite|_%' ESCAPE '|'")
+def _definitions(db: Database) -> _Definitions:
+    # Not the table of the migrations: sqlite-utils defines it, and may define it otherwise in another version.
+    rows = db.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite|_%' ESCAPE '|' AND tbl_name <> ?",
+        [migrations.migrations_table],
+    )
     return {(kind, name): sql for kind, name, sql in rows}

@@ -3,66 +3,80 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 from tempfile import mkstemp
+from typing import Final
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect, open_for_reading
+from benefits_sqlite.ownership import copy_ownership
+from benefits_sqlite.publishing import publish
+from benefits_sqlite.second_name import find_second_name
+
+# The name of an unfinished copy begins with so many characters of the target's name, so that it is not too long.
+_NAME_LENGTH: Final = 40
 
 
-def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> None:
-    """Copy a database as it stands at one moment. The copy is there whole, or not at all.
+def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+    """Copy a database as it stands at one moment, and return remarks.
+
+    The copy is there whole, or not at all. (On a file system that can neither link nor rename without replacing, a process
+    that is killed at the very end may leave an empty file.) It has the owner and the mode of the database, as far as
+    this process may give them to it.
 
     :param path: the database.
     :param target: the file to write; until it is whole, it lies beside that under another name.
-    :param overwrite: whether a file of that name may be replaced.
+    :param overwrite: whether a file of that name may be replaced. A symbolic link is followed then.
     :raises FileExistsError: it may not, and there is one.
     :raises OSError: the copy can't be written.
-    :raises StorageUnavailableError: the database can't be read, or the target is a database in use.
+    :raises StorageUnavailableError: the database can't be read, or the target is no file that a copy may replace.
     """
     inspect(path, to_write=False)
-    if target.exists() and not overwrite:
+    _refuse_special_file(target)
+    if overwrite:
+        target = Path(os.path.realpath(target))
+    elif target.exists():
         raise FileExistsError
     logs = [Path(f"{target}-{kind}") for kind in ("wal", "journal")]
     if any(log.exists() for log in logs) or (target.exists() and target.samefile(path)):
         # SQLite would read the log that lies there into the copy.
         raise StorageUnavailableError(f"{target}: it is a database in use; name another file")
-    handle, unfinished = mkstemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent)
+    handle, name = mkstemp(prefix=f".{target.name[:_NAME_LENGTH]}.", suffix=".unfinished", dir=target.parent)
+    unfinished = Path(name)
     try:
-        os.close(handle)
-        _copy(path, unfinished)
-        shutil.copymode(path, unfinished)
-        _publish(unfinished, target, overwrite=overwrite)
+        try:
+            _copy(path, unfinished, target)
+            copy_ownership(path, handle)
+        finally:
+            os.close(handle)
+        publish(unfinished, target, overwrite=overwrite)
     finally:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
+    second = find_second_name(path)
+    if second is None:
+        return ()
+    return (f"{path}: {second.fact}; the copy lacks what only a log beside its other name holds",)
 
 
-def _copy(path: str, unfinished: str) -> None:
+def _refuse_special_file(target: Path) -> None:
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise StorageUnavailableError(f"{target}: it is a directory; name a file in it")
+    if not stat.S_ISREG(mode):  # a device or a pipe, which the copy would replace
+        raise StorageUnavailableError(f"{target}: it is not a regular file; name another file")
+
+
+def _copy(path: str, unfinished: Path, target: Path) -> None:
     try:
         with closing(open_for_reading(path)) as source, closing(sqlite3.connect(unfinished)) as copy:
+            copy.execute("PRAGMA fullfsync = ON")  # see connection.py
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, and nothing that belongs beside it
     except sqlite3.DatabaseError as error:
-        raise StorageUnavailableError(f"{path}: it can't be copied: {error}") from error
-
-
-def _publish(unfinished: str, target: Path, *, overwrite: bool) -> None:
-    _sync(unfinished)
-    if overwrite:
-        Path(unfinished).replace(target)
-    else:
-        target.hardlink_to(
-            unfinished
-        )  # which, unlike a renaming, never replaces a file that has come meanwhile
-    _sync(target.parent)
-
-
-def _sync(path: str | Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        raise StorageUnavailableError(f"{path}: it can't be copied to {target}: {error}") from error

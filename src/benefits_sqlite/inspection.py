@@ -1,4 +1,4 @@
-"""A look at a file before anything is written to it: whether it is a database, ours, whole, and of no later version."""
+"""The inspection of a file before anything is written to it: whether it is a database, ours, whole, and of no newer version."""
 
 from __future__ import annotations
 
@@ -17,23 +17,65 @@ from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
 from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
 
+# The length of the header with which every SQLite file begins.
 _HEADER_BYTES: Final = 100
-"""What every SQLite file begins with."""
+
+# The result codes by which SQLite says that it could not read or write, and not that something is wrong in the file.
+_UNREADABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+
+
+class UnsoundDatabaseError(StorageUnavailableError):
+    """The content of the file is not a sound database of this program."""
+
+
+def is_unreadable(error: sqlite3.DatabaseError) -> bool:
+    """Return whether SQLite could not read the file, so that nothing is known about its content."""
+    return _code(error) in _UNREADABLE
+
+
+def finding(error: sqlite3.DatabaseError) -> str:
+    """Return what SQLite has found wrong.
+
+    :raises sqlite3.DatabaseError: the given error, if it says nothing about the content.
+    """
+    if is_unreadable(error):
+        raise error
+    return f"SQLite: {error}"
+
+
+def _code(error: sqlite3.DatabaseError) -> int | None:
+    # Errors of Python's own, such as text that is not UTF-8, have no code. Extended codes have more in the upper bytes.
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
     """Raise an error unless the file is our database, or can become it: a missing or an empty one can. It is not touched.
 
-    :param to_write: whether it has to be possible to write to it, too.
+    :param to_write: whether the file must be writable.
     :param patience: how long to wait for another program that has locked it, in seconds.
-    :raises StorageUnavailableError: it can't; the message names the file and what to do.
+    :raises UnsoundDatabaseError: its content is not a sound database of this program.
+    :raises StorageUnavailableError: it can't for another reason. The message names the file and what to do.
     """
     status = _inspect_place(path, to_write=to_write)
     if status is None or status.st_size == 0:
         return
     if status.st_size < _HEADER_BYTES:  # SQLite takes some of these for empty
-        raise StorageUnavailableError(f"{path}: it is not a database; name another file")
-    with _understood(path):
+        raise UnsoundDatabaseError(f"{path}: it is not a database; name another file")
+    with _explained(path):
         if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
             raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
 
@@ -61,23 +103,31 @@ def _inspect_place(path: str, *, to_write: bool) -> os.stat_result | None:
 
 
 def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
-    """Return a connection that changes nothing, not even by tidying up when it is closed.
+    """Return a connection that changes nothing, not even when it is closed.
 
     :param wait: how long its statements wait for another program that has locked the file, in seconds.
     """
-    return sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=wait)
+    file = Path(path).resolve()
+    # SQLite reads a file with a write-ahead log only where it can create one. Where it can't and there is none, nothing
+    # writes to the file; "immutable" tells SQLite so.
+    writable = os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True)
+    logs = [Path(f"{file}-{kind}") for kind in ("wal", "journal")]
+    options = "" if writable or any(log.exists() for log in logs) else "&immutable=1"
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
 
 
 @contextmanager
-def _understood(path: str) -> Iterator[None]:
+def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise StorageUnavailableError(f"{path}: it is not a database; name another file") from error
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT:
-            raise StorageUnavailableError(f"{path}: it is damaged; restore it from a backup") from error
-        raise StorageUnavailableError(f"{path}: {error}") from error
+        if is_unreadable(error):
+            raise StorageUnavailableError(f"{path}: {error}") from error
+        if _code(error) == sqlite3.SQLITE_NOTADB:
+            raise UnsoundDatabaseError(f"{path}: it is not a database; name another file") from error
+        if _code(error) == sqlite3.SQLITE_CORRUPT:
+            raise UnsoundDatabaseError(f"{path}: it is damaged; restore it from a backup") from error
+        raise UnsoundDatabaseError(f"{path}: {error}") from error
 
 
 def _inspect_content(path: str) -> None:
@@ -90,7 +140,7 @@ def _inspect_origin(path: str, db: Database) -> None:
     tables = db.table_names()
     applied = {migration.name for migration in migrations.applied(db)}
     if tables and not applied:
-        raise StorageUnavailableError(f"{path}: it is the database of another program; name another file")
+        raise UnsoundDatabaseError(f"{path}: it is the database of another program; name another file")
     unknown = applied - MIGRATION_NAMES
     if unknown:
         raise StorageUnavailableError(
@@ -99,18 +149,18 @@ def _inspect_origin(path: str, db: Database) -> None:
 
 
 def _inspect_size(path: str, db: Database) -> None:
-    # SQLite itself does not notice that a part of the last page is missing. In this order, because others may be writing:
-    # pages that the log has not handed over yet are not missed, and the file only grows.
+    # SQLite does not notice that a part of the last page is missing. Another process may be writing, so the order matters:
+    # first the pages in the log, then the size of the file, which only grows by what leaves the log.
     [[pages]] = db.execute("PRAGMA page_count").fetchall()
     [[page_size]] = db.execute("PRAGMA page_size").fetchall()
     logged = _pages_in_log(Path(f"{os.path.realpath(path)}-wal"), page_size)
     here = Path(path).stat().st_size // page_size
     if not logged.issuperset(range(here + 1, pages + 1)):
-        raise StorageUnavailableError(f"{path}: it is cut short; restore it from a backup")
+        raise UnsoundDatabaseError(f"{path}: it is cut short; restore it from a backup")
 
 
 def _pages_in_log(log: Path, page_size: int) -> set[int]:
-    """Return the numbers of the pages that the log holds: after a header of 32 bytes, each page with 24 before it."""
+    """Return the numbers of the pages in the log: it has a header of 32 bytes, and one of 24 before each page."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -8,8 +8,8 @@ from sqlite_utils import Database, Migrations
 
 migrations = Migrations("benefits")
 
-# Money is integer cents. Numbers given out in turn keep the trees of a large file growing at their right edge; the
-# lines of an order lie with those of the same user, so that one range of one tree says what a user owns.
+# Money is stored as integer cents. Ascending primary keys append to a B-tree, which is fast in a large file. The primary
+# key of order_lines begins with the user, so that one range scan finds what a user owns.
 _TABLES = (
     """
     CREATE TABLE products (
@@ -62,18 +62,18 @@ def create_tables(db: Database) -> None:
 
 @migrations()
 def number_the_catalogue(db: Database) -> None:
-    """Count the changes of the catalogue, so that readers know whether what they have is still true."""
+    """Give the catalogue a version number, so that a reader knows whether its copy is current."""
     db.execute("CREATE TABLE catalogue (version INTEGER NOT NULL) STRICT")
     db.execute("INSERT INTO catalogue VALUES (1)")
 
 
 @migrations()
 def count_every_change_of_the_catalogue(db: Database) -> None:
-    """Have the database itself count, so that a price changed by hand is noticed too."""
+    """Count in triggers, so that a price that was changed by hand is noticed too."""
     for name, change in ("added", "INSERT"), ("changed", "UPDATE"), ("removed", "DELETE"):
         db.execute(_COUNT.format(name, change))
 
 
 with closing(Database(memory=True)) as _empty:
     MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(_empty))
-"""What this version knows; a file to which others were applied is from a later one."""
+"""The migrations of this version. A file with any other was written by a newer version."""

@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
+from benefits_sqlite.connection import connect
 from benefits_sqlite.group_commit import GroupCommit
 from benefits_sqlite.inspection import inspect
 from benefits_sqlite.readers import (
@@ -30,6 +31,7 @@ from benefits_sqlite.readers import (
 )
 from benefits_sqlite.repositories import core_error
 from benefits_sqlite.schema import migrations
+from benefits_sqlite.second_name import find_second_name
 from benefits_sqlite.transaction import Transaction
 from benefits_sqlite.waiting import PATIENCE, ProcessLock, unless_busy, wait_for
 
@@ -60,7 +62,10 @@ class SqliteStore:
         self.users = SqliteUserReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
-        if file_id is not None:
+        if file_id is None:
+            # Only at the start: a hard link that a backup program makes for a while must not keep workers from starting.
+            _refuse_second_name(self.path)
+        else:
             self.file_id = file_id
             self._verify()
         inspect(self.path, patience=patience)
@@ -79,20 +84,7 @@ class SqliteStore:
         self._changes = GroupCommit(self._transaction, patience)
 
     def _connect(self, *, create: bool = False) -> Database:
-        # Never recreate a missing file: SQLite would replay the old write-ahead log into it.
-        name = f"{Path(self._real_path).as_uri()}?mode={'rwc' if create else 'rw'}"
-        # isolation_level=None: transactions begin and end where this package says so, nowhere else.
-        connection = sqlite3.connect(
-            name, uri=True, timeout=self._patience, isolation_level=None, check_same_thread=False
-        )
-        try:
-            db = Database(connection, execute_plugins=False)
-            db.execute("PRAGMA foreign_keys = ON")
-            db.execute("PRAGMA synchronous = FULL")  # a commit returns once it has reached the disk
-        except BaseException:
-            connection.close()
-            raise
-        return db
+        return connect(self._real_path, timeout=self._patience, create=create)
 
     def _prepare(self, lock: ProcessLock, *, create: bool) -> None:
         # Tried again as a whole: while another process does the same, some of these statements fail with SQLITE_BUSY at
@@ -206,3 +198,9 @@ class SqliteStore:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+
+def _refuse_second_name(path: str) -> None:
+    second = find_second_name(path)
+    if second is not None:
+        raise StorageUnavailableError(f"{path}: {second.fact}; {second.remedy}")

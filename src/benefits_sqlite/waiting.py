@@ -1,25 +1,33 @@
-"""Waiting, up to a deadline, for what other programs hold: SQLite's locks, and a lock of our own between processes."""
+"""Waiting up to a deadline: for SQLite's locks, and for a lock of our own between processes."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
-PATIENCE: Final = 5.0
-"""How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
+from benefits_sqlite.ownership import copy_ownership
 
-# Between tries, in seconds. The same for every process, so that each is as likely as any other to be the next; about as
-# long as a commit takes, since one thread of a process waits at a time.
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    error.add_note("The SQLite store runs on Linux and macOS; on Windows, use WSL or a container.")
+    raise
+
+PATIENCE: Final = 5.0
+"""How long a change waits to begin, in seconds, unless the store has another patience."""
+
+# The pause between two attempts, in seconds: about as long as a commit takes. It is the same for every process, so that
+# each of them is as likely to be the next.
 _PAUSE: Final = 0.0002
 
 
 def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
-    """Try until it succeeds; return whether it did before the deadline, which is in ``time.monotonic()``'s seconds."""
+    """Repeat an attempt until it succeeds; return False if the deadline, by ``time.monotonic()``, passes before."""
     while not attempt():
         if time.monotonic() > deadline:
             return False
@@ -28,7 +36,7 @@ def wait_for(attempt: Callable[[], bool], deadline: float) -> bool:
 
 
 def unless_busy(action: Callable[[], object]) -> Callable[[], bool]:
-    """Return an attempt at a statement: it fails while SQLite says that another connection has the lock."""
+    """Return an attempt at a statement. It fails while another connection holds the lock of SQLite that it needs."""
 
     def attempt() -> bool:
         try:
@@ -48,14 +56,16 @@ class ProcessLock:
     It is two locks: one to hold, and one to be the next. A process that releases the first can't take it again at once: it
     would have to be the next before, and a process that waits is that already.
 
-    :param path: the beginning of the names of two empty files, which are created and stay.
+    It only makes the waiting fair. SQLite's own lock keeps two writers apart.
+
+    :param path: the database. Two empty files beside it are created and stay; their names begin with this path.
     """
 
     def __init__(self, path: str) -> None:
         with ExitStack() as opened:
-            self._lock = _open(f"{path}-lock")
+            self._lock = _open(f"{path}-lock", path)
             opened.callback(os.close, self._lock)
-            self._next = _open(f"{path}-next")
+            self._next = _open(f"{path}-next", path)
             opened.pop_all()
 
     def acquire(self, deadline: float) -> bool:
@@ -78,9 +88,19 @@ class ProcessLock:
         os.close(self._next)
 
 
-def _open(path: str) -> int:
-    # For reading, which is enough to lock it: then it does not matter which user has made it.
-    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _open(path: str, database: str) -> int:
+    # To lock a file, reading is enough. In a folder of another user, a link could lead root to any file.
+    flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        file = os.open(path, flags, 0o644)
+    except PermissionError:
+        # The owner of the database changed later, or an earlier version of this program left it.
+        Path(path).unlink()
+        file = os.open(path, flags, 0o644)
+    status = os.fstat(file)
+    if status.st_size == 0 and status.st_nlink == 1:  # otherwise it is not one that this program created
+        copy_ownership(database, file)
+    return file
 
 
 def _try(file: int) -> bool:

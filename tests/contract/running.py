@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -174,19 +174,33 @@ def environment(*, traced: bool = False) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
 
 
-def start(database: Path, *options: str, workers: int = 2, traced: bool = False) -> Service:
-    """Start a service, without waiting for it."""
+def start(
+    database: Path,
+    *options: str,
+    workers: int = 2,
+    traced: bool = False,
+    before: Sequence[str] = (),
+    **process_options: Any,
+) -> Service:
+    """Start a service, without waiting for it.
+
+    :param before: a command that runs the service, such as ``nohup``.
+    :param process_options: what ``subprocess.Popen`` is given, such as another output than the log.
+    """
     port = reserve_port()
     command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
     began = time.monotonic()
     with log.open("wb") as output:
+        usual: dict[str, Any] = {
+            "stdout": output,
+            "stderr": subprocess.STDOUT,
+            "start_new_session": True,
+            "env": environment(traced=traced),
+        }
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--workers", str(workers), *options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment(traced=traced),
+            [*before, *command, "--port", str(port), "--workers", str(workers), *options],
+            **usual | process_options,
         )
     return Service(process, port, database, log, workers, began)
 

@@ -28,6 +28,7 @@ from benefits_http.blueprint import benefits_blueprint
 from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_service.composition import build_app
 from benefits_service.runtime import server
+from benefits_service.runtime.address import claim
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
 from benefits_service.settings import Settings
@@ -99,10 +100,6 @@ def extended_composition() -> ASGIApplication:
     return as_asgi(app)
 
 
-def no_clean_up() -> None:
-    """Leave nothing to clean up."""
-
-
 BUILDS = {"product": product_composition, "extended": extended_composition}
 
 if __name__ == "__main__":
@@ -110,6 +107,5 @@ if __name__ == "__main__":
     # Named by its module: worker processes can't import what belongs to __main__.
     from contract import served
 
-    server.serve(
-        partial(served.BUILDS[kind]), host="127.0.0.1", port=int(port), workers=1, clean_up=served.no_clean_up
-    )
+    with claim("127.0.0.1", int(port)) as address:
+        server.serve(partial(served.BUILDS[kind]), address=address, workers=1, keep_alive=server.KEEP_ALIVE)

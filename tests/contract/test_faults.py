@@ -190,7 +190,7 @@ def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
         workers = service.workers()
         resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (4, 4))
         os.kill(min(workers), signal.SIGKILL)
-        assert service.process.wait(A_LONG_TIME) == 1
+        assert service.process.wait(A_LONG_TIME) == 2
         wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 

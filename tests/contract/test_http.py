@@ -417,7 +417,7 @@ class TestEverythingElse:
     def test_a_page_may_read_the_headers_for_its_next_request(self, client: FlaskClient, prefix: str) -> None:
         response = client.get(f"{prefix}/products", headers={"Origin": "http://localhost:3000"})
 
-        assert response.headers["Access-Control-Expose-Headers"] == "ETag, Retry-After"
+        assert response.headers["Access-Control-Expose-Headers"] == "ETag, Retry-After, X-Request-ID"
 
     @pytest.mark.parametrize("headers", [{"Origin": "http://localhost:3000"}, {}])
     @pytest.mark.parametrize("path", ["/products", "/users/jo", "/nothing", "/healthz"])

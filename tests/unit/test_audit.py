@@ -214,6 +214,17 @@ def test_books_that_do_not_balance_are_named(
             ([f"DROP TABLE {table}"], f"table {table}: it is not as this version defines it")
             for table in ("catalogue", "order_lines", "orders", "products", "users")
         ),
+        (
+            [
+                "ALTER TABLE products RENAME TO kept",
+                "CREATE TABLE products (product_id, name, price, position)",
+            ],
+            "table products: it is not as this version defines it",
+        ),
+        (
+            ["DROP TABLE products", "CREATE TABLE products (product_id, name, price, position)"],
+            "table order_lines: SQLite: foreign key mismatch",
+        ),
         (["DROP TABLE _sqlite_migrations"], "it is the database of another program"),
         (
             [
@@ -278,6 +289,14 @@ def test_a_byte_that_was_changed_in_the_middle_of_a_text_is_found(benefits: Comm
     assert benefits("check")[0] == 1
 
 
+def test_a_file_in_an_unknown_format_is_named(benefits: Command, path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(44)  # the number of the schema format
+        file.write(b"\0\0\0\x09")
+
+    assert benefits("check") == (1, "benefits.db: unsupported file format\n", "")
+
+
 def test_a_file_that_is_no_database_is_named(benefits: Command, path: Path) -> None:
     path.write_text("Not a database, whatever its size. " * 100)
 
@@ -304,14 +323,13 @@ def test_a_file_that_is_not_there_is_a_mistake_of_the_user_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_runs_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
+def test_it_works_beside_a_change_and_sees_nothing_of_it(benefits: Command, path: Path) -> None:
     with SqliteStore(path) as store:
         order(store, "al", "flu-shot")
 
-        def check_before_it_is_kept(work: UnitOfWork) -> None:
+        def add(work: UnitOfWork) -> None:
             work.users.get_or_add(User.new("new"))
-
             assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
 
-        store.change(check_before_it_is_kept)
+        store.change(add)
         assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")

@@ -14,9 +14,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benefits_core import OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
+from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
-from contract.builders import CATALOGUE, add_user, order, stocked
+from contract.builders import CATALOGUE, order, stocked
 from unit.command import Command
 from waiting import A_LONG_TIME
 
@@ -119,13 +119,13 @@ class TestCopy:
     ) -> None:
         copy = tmp_path / "copy.db"
         with SqliteStore(path) as store:
-            add_user(store, "kept")
+            GetUser(store)("kept")
 
-            def back_up_before_it_is_kept(work: UnitOfWork) -> None:
+            def add(work: UnitOfWork) -> None:
                 work.users.get_or_add(User.new("not yet"))
                 back_up_database(str(path), copy)
 
-            store.change(back_up_before_it_is_kept)
+            store.change(add)
 
         assert audit_database(str(copy)).findings == ()
         with SqliteStore(copy) as copied:
@@ -208,7 +208,7 @@ class TestFailure:
 
     def test_a_folder_in_place_of_the_file(self, path: Path, tmp_path: Path, beside: set[str]) -> None:
         (tmp_path / "copy.db").mkdir()
-        with pytest.raises(IsADirectoryError):
+        with pytest.raises(StorageUnavailableError, match="it is a directory; name a file in it"):
             back_up_database(str(path), tmp_path / "copy.db", overwrite=True)
 
         assert names(tmp_path) == beside | {"copy.db"}
@@ -255,7 +255,7 @@ class TestKilled:
             return Target(copy, None)
         back_up_database(str(path), copy)
         with SqliteStore(path) as store:
-            add_user(store, "later")
+            GetUser(store)("later")
         return Target(copy, content(copy))
 
     def test_killed_at_any_step_it_leaves_the_file_as_it_was_or_whole(

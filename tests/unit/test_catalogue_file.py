@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from decimal import Decimal
 
@@ -70,6 +71,53 @@ def test_the_error_names_the_first_invalid_entry(entry: bytes, detail: str) -> N
 def test_a_file_that_is_not_a_catalogue_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidCatalogueError, match=r"."):
         read_catalogue(body)
+
+
+CATALOGUE = '{"products": [\n  {"id": "cafe", "name": "Café", "price": 5}\n]}\n'
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8], ids=["without", "with"])
+@pytest.mark.parametrize(
+    "text", [CATALOGUE, "\r\n " + CATALOGUE.replace("\n", "\r\n")], ids=["unix", "windows"]
+)
+def test_a_file_with_a_byte_order_mark_is_read(mark: bytes, text: str) -> None:
+    assert read_catalogue(mark + text.encode()) == [Product("cafe", "Café", Decimal(5))]
+
+
+@pytest.mark.parametrize("space", ["", " ", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["without a mark", "with a mark"])
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-32"])
+def test_a_file_in_a_wide_encoding_is_refused_by_its_name(
+    encoding: str, order: str, mark: str, space: str
+) -> None:
+    file = (mark + space + CATALOGUE).encode(f"{encoding}-{order}")
+    with pytest.raises(InvalidCatalogueError, match=f"It is encoded in {encoding}; save it as UTF-8"):
+        read_catalogue(file)
+
+
+@pytest.mark.parametrize("file", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, "\ufeff{}".encode("utf-16-le")])
+def test_a_short_file_in_utf_16_is_refused_by_its_name(file: bytes) -> None:
+    with pytest.raises(InvalidCatalogueError, match="It is encoded in UTF-16"):
+        read_catalogue(file)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "byte"), [("latin-1", "E9"), ("cp1252", "E9"), ("cp850", "82"), ("mac-roman", "8E")]
+)
+def test_the_error_names_the_line_that_is_not_utf_8(encoding: str, byte: str) -> None:
+    with pytest.raises(InvalidCatalogueError, match=f"Line 2 is not UTF-8: byte 0x{byte}; save it as UTF-8"):
+        read_catalogue(CATALOGUE.encode(encoding))
+
+
+def test_a_file_that_was_cut_inside_a_character_is_refused() -> None:
+    with pytest.raises(InvalidCatalogueError, match="Line 2 is not UTF-8: byte 0xC3"):
+        read_catalogue(CATALOGUE.encode().partition(b"\xa9")[0])
+
+
+def test_a_file_of_nothing_but_a_byte_order_mark_is_not_a_catalogue() -> None:
+    with pytest.raises(InvalidCatalogueError, match="truncated"):
+        read_catalogue(codecs.BOM_UTF8)
 
 
 @given(st.integers(0, 999_999_999_999))

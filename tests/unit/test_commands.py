@@ -93,12 +93,36 @@ def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     assert (process.returncode, err.strip()) == (130, "")
 
 
+def run_without(module: str) -> tuple[int, str]:
+    """Run the command where a module does not exist; return its exit status and its standard error."""
+    hide = f"import sys; sys.modules[{module!r}] = None; from benefits_service import main; main()"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("package", ["click", "flask", "msgspec"])
 def test_a_missing_package_is_named_in_one_line(package: str) -> None:
-    hide = f"import sys; sys.modules[{package!r}] = None; from benefits_service import main; main()"
+    message = f"benefits: the package {package} is not installed; run: pip install 'benefits[service]'\n"
+    assert run_without(package) == (2, message)
+
+
+def test_without_fcntl_the_command_names_the_systems_on_which_it_runs() -> None:
+    """Windows has no module fcntl, and pip can't install one."""
+    message = "benefits: it runs on Linux and macOS; on Windows, use WSL or a container\n"
+    assert run_without("fcntl") == (2, message)
+
+
+def test_without_fcntl_the_store_names_the_systems_on_which_it_runs() -> None:
+    hide = "import sys; sys.modules['fcntl'] = None; import benefits_sqlite"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, check=False)
 
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"benefits: the package {package} is not installed; run: pip install 'benefits[service]'\n"
+    assert done.stderr.endswith(
+        "\nThe SQLite store runs on Linux and macOS; on Windows, use WSL or a container.\n"
     )
+
+
+def test_a_module_that_python_itself_lacks_is_not_called_a_package() -> None:
+    """Some builds of Python have no SQLite."""
+    status, message = run_without("sqlite3")
+    assert (status, message.count("\n")) == (2, 1)
+    assert message.startswith("benefits: this Python has no module sqlite3,")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from werkzeug.test import Client
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
-from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.frontend import has_content_hash, with_frontend
 
 FILES = {
     "index.html": "<h1>Benefits</h1>",
@@ -98,3 +99,102 @@ def test_the_api_is_served_beside_the_frontend(client: Client) -> None:
     assert client.get("/api/products").get_json() == {"products": []}
     assert client.post("/").get_json() == {"error": "not_found"}
     assert client.post("/favicon.ico").get_json() == {"error": "not_found"}
+
+
+def build(folder: Path, page: str) -> Client:
+    """Write a build as reproducible builds do, all files with the same time, and return a client of it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").write_text(page)
+    (folder / "report.20240101.txt").write_text("a report")
+    for path in folder.iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    return Client(with_frontend(create_app(UseCases.over(MemoryStore())), folder))
+
+
+NEW_BUILD = [("<script src=main.8f2b1c3d.js>", "<script src=main.9a3c2d4e.js>")]
+
+
+@pytest.mark.parametrize(("old", "new"), NEW_BUILD)
+def test_a_new_page_of_the_same_time_and_length_is_sent(tmp_path: Path, old: str, new: str) -> None:
+    first = build(tmp_path / "build", old).get("/", buffered=True)
+    client = build(tmp_path / "build", new)
+
+    for headers in (
+        {"If-None-Match": first.headers["ETag"]},
+        {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
+    ):
+        response = client.get("/", headers=headers, buffered=True)
+        assert (response.status_code, response.text) == (200, new)
+    assert "Last-Modified" not in first.headers
+
+
+@pytest.mark.parametrize(("old", "new"), [*NEW_BUILD, ("<h1>short", "<h1>much longer than before")])
+def test_a_page_that_changes_while_it_is_served_is_sent_whole_with_another_tag(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    client = build(tmp_path / "build", old)
+    first = client.get("/", buffered=True)
+    build(tmp_path / "build", new)
+
+    for path in ("/", "/index.html"):
+        response = client.get(path, headers={"If-None-Match": first.headers["ETag"]}, buffered=True)
+        assert (response.status_code, response.text) == (200, new)
+        assert response.headers["Content-Length"] == str(len(new))
+    tag = client.get("/", buffered=True).headers["ETag"]
+    assert client.get("/", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_compressed_file_that_changes_while_it_is_served_is_sent_whole(
+    client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "build" / "static/js/main.8f2b1c3d.js.gz").write_text("zip")
+    response = client.get("/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": "gzip"}, buffered=True)
+
+    assert (response.headers["Content-Length"], response.data) == ("3", b"zip")
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_a_browser_that_has_the_content_is_answered_304(client: Client, form: str) -> None:
+    tag = client.get("/", buffered=True).headers["ETag"]
+
+    assert client.get("/", headers={"If-None-Match": form.format(tag)}).status_code == 304
+
+
+def test_a_part_is_sent_only_of_the_content_of_which_the_browser_has_a_part(client: Client) -> None:
+    tag = client.get("/", buffered=True).headers["ETag"]
+
+    same = client.get("/", headers={"Range": "bytes=0-3", "If-Range": tag}, buffered=True)
+    other = client.get("/", headers={"Range": "bytes=0-3", "If-Range": '"another"'}, buffered=True)
+    assert (same.status_code, same.text) == (206, "<h1>")
+    assert (other.status_code, other.text) == (200, "<h1>Benefits</h1>")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_hash"),
+    [
+        ("main.8f2b1c3d.js", True),
+        ("main.8f2b1c3d.js.LICENSE.txt", True),
+        ("787.28cb0dcd.chunk.js", True),
+        ("logo.6ce24c58023cc2f8fd88fe9d219db6c6.svg", True),
+        ("logo.6ce24c58023cc2f8fd88.svg", True),
+        ("report.20240101.txt", False),
+        ("report.20240101120000.txt", False),
+        ("report.2024010112000000.txt", False),
+        ("report.2024010a1.txt", False),
+        ("menu.deadbeef.txt", False),
+        ("menu.facade.txt", False),
+        ("main.8F2B1C3D.js", False),
+        ("main-8f2b1c3d.js", False),
+        ("index-BX3k9_aZ.js", False),
+        ("8f2b1c3d.js", False),
+        ("jquery.3.7.1.min.js", False),
+    ],
+)
+def test_a_content_hash_is_told_from_dates_words_and_versions(name: str, *, is_hash: bool) -> None:
+    assert has_content_hash(name) is is_hash
+
+
+def test_a_file_with_a_date_in_its_name_is_not_kept(tmp_path: Path) -> None:
+    response = build(tmp_path / "build", "page").get("/report.20240101.txt", buffered=True)
+
+    assert response.headers["Cache-Control"] == "max-age=0, public"

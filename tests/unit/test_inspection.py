@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from benefits_core import OfferProducts, StorageUnavailableError
+from benefits_core import GetUser, OfferProducts, StorageUnavailableError
 from benefits_sqlite import SqliteStore
 from benefits_sqlite.inspection import inspect
-from contract.builders import CATALOGUE, add_user, order, stocked
+from contract.builders import CATALOGUE, order, stocked
 
 INSPECT = """
 import sys
@@ -165,7 +165,7 @@ class TestWhatIsRefused:
             assert store.products.list_all() == CATALOGUE
 
         with SqliteStore(path) as store:
-            add_user(store, "jo")
+            GetUser(store)("jo")
             shutil.copy(path, crashed)
             shutil.copy(f"{path}-wal", f"{crashed}-wal")
         with crashed.open("r+b") as file:

@@ -35,7 +35,9 @@ def required(extra: str) -> set[str]:
 
 def imported(package: str) -> set[str]:
     """Return the names of the other packages that a package imports, without the standard library."""
-    graph = grimp.build_graph(package, include_external_packages=True, cache_dir=None)
+    graph = grimp.build_graph(
+        package, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
     names = {
         name.partition(".")[0]
         for module in graph.modules

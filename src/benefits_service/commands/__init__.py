@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 
 import click
 
 from benefits_core import StorageUnavailableError
 from benefits_service.commands import backup, check, seed, serve
-from benefits_service.commands.common import Failure, examples, message_of
+from benefits_service.commands.common import Failure, examples, message_of, require_output
+from benefits_service.output import printable
 
 
 @click.group(
@@ -28,17 +31,32 @@ def cli() -> None:
 
 
 def run() -> None:
-    """Run the command line, and exit."""
+    """Run the command line, and exit.
+
+    The status is 0: done; 1: ``check`` has found errors; 2: the command could not finish; 130: Ctrl-C.
+    """
     try:
-        sys.exit(cli.main(prog_name="benefits", standalone_mode=False))
+        if cli.main(prog_name="benefits", standalone_mode=False) is not None:  # --help or --version
+            require_output()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        click.echo(f"benefits: {message_of(error)}", err=True)
-        sys.exit(error.exit_code)
-    except StorageUnavailableError as error:
-        click.echo(f"benefits: {error}", err=True)
-        sys.exit(Failure.exit_code)
+        status = Failure.exit_code
+    except (click.ClickException, StorageUnavailableError, OSError) as error:
+        click.echo(f"benefits: {printable(_reason(error))}", err=True)
+        status = Failure.exit_code
     except click.Abort:
-        sys.exit(130)  # the status that shells report for a program ended by Ctrl-C
+        status = 130  # the status that shells report for a program ended by Ctrl-C
+    except Exception:  # noqa: BLE001 - Python would exit with status 1, which says that a database is damaged
+        traceback.print_exc()
+        status = Failure.exit_code
+    else:
+        status = 0  # what the command has to print about its work may be lost; the work is done
+    sys.exit(status)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return message_of(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)

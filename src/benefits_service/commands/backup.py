@@ -23,9 +23,11 @@ def backup(file: Path, *, overwrite: bool, database: str) -> None:
     """Copy the database to FILE, consistent and complete. The database may be in use."""
     require_database(database)
     try:
-        back_up_database(database, file, overwrite=overwrite)
+        remarks = back_up_database(database, file, overwrite=overwrite)
     except FileExistsError as error:
         raise Failure(f"{file} exists; name another file, or use --overwrite") from error
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from error
+    for remark in remarks:
+        click.echo(f"benefits: {remark}", err=True)
     click.echo(f"{file} is a copy of {database}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Final
@@ -10,6 +11,9 @@ import msgspec
 
 from benefits_core import InvalidValueError, Product
 from benefits_http.wire import ProductBody, ProductList
+
+# Of the four bytes of an ASCII character.
+_ZEROS_IN_UTF_32: Final = 3
 
 _decode: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
@@ -29,10 +33,10 @@ def read_catalogue(
     """
     try:
         # Declaring Decimal built in keeps msgspec from converting a price in quotes.
-        entries = msgspec.convert(_decode(file), ProductList, builtin_types=(Decimal,)).products
+        entries = msgspec.convert(_decode(_text(file)), ProductList, builtin_types=(Decimal,)).products
     except InvalidOperation as error:
         raise InvalidCatalogueError("A number is out of range") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidCatalogueError(str(error)) from error
     products: dict[str, Product] = {}
     for index, entry in enumerate(progress(entries)):
@@ -44,3 +48,31 @@ def read_catalogue(
             raise InvalidCatalogueError(f"The id {entry.id!r} occurs twice - at `$.products[{index}]`")
         products[product.product_id] = product
     return list(products.values())
+
+
+def _text(file: bytes) -> str:
+    """Return the text of a file in UTF-8. It may begin with a byte order mark, as editors on Windows write it."""
+    encoding = _wide_encoding(file)
+    if encoding is not None:
+        raise InvalidCatalogueError(f"It is encoded in {encoding}; save it as UTF-8")
+    try:
+        return file.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidCatalogueError(
+            f"Line {line} is not UTF-8: byte 0x{error.object[error.start]:02X}; save it as UTF-8"
+        ) from error
+
+
+def _wide_encoding(file: bytes) -> str | None:
+    """Return the name of an encoding whose characters take two or four bytes, or None if the file has no such encoding.
+
+    Without a byte order mark, the zero bytes tell it: JSON begins with ASCII characters (RFC 4627, section 3).
+    """
+    zeros = tuple(byte == 0 for byte in file[:4])
+    # First UTF-32: its byte order mark in little-endian order begins with that of UTF-16.
+    if file.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or zeros.count(True) == _ZEROS_IN_UTF_32:
+        return "UTF-32"
+    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or True in zeros[:2]:
+        return "UTF-16"
+    return None

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from benefits_service.commands.common import database_option, examples, require_database
+from benefits_service.commands.common import database_option, examples, require_database, require_output
 from benefits_service.composition import audit_database
 
 
@@ -20,14 +20,18 @@ from benefits_service.composition import audit_database
 def check(*, database: str) -> None:
     """Verify the database: its file, and that its books balance. It may be in use.
 
-    Prints one line for each fault and exits with status 1, or prints one line and exits with status 0.
+    Prints a line for each fault and exits with status 1, or says that the database is sound and exits with status 0.
+    Status 2 means that it could not finish. An earlier version is verified in a temporary copy.
     """
     require_database(database)
     report = audit_database(database)
     for finding in report.findings:
         click.echo(finding)
+    for remark in report.remarks:
+        click.echo(f"{database}: {remark}")
     if report.findings:
         sys.exit(1)
     click.echo(
         f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
     )
+    require_output()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from benefits_service.output import standard_output_failure
 from benefits_service.settings import DATABASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -34,11 +36,31 @@ def examples(*commands: str) -> str:
     )  # \b: click wraps no line of it
 
 
+# Kubernetes sets BENEFITS_PORT to this for a Service named "benefits", and Docker does for a linked container.
+_ADDRESS_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+class _Setting(click.Option):
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable, unless it is no setting but the address of a service."""
+        value = super().resolve_envvar_value(ctx)
+        if value is None or not _ADDRESS_OF_A_SERVICE.match(value):
+            return value
+        click.echo(f"{self.envvar} is ignored: {value} is the address of a service, not a setting.")
+        return None
+
+
 def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - as click.option declares them
     """Return an option that an environment variable may set: ``BENEFITS_PORT`` for ``--port``."""
     variable = "BENEFITS_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+    return click.option(*names, cls=_Setting, envvar=variable, show_envvar=True, **attributes)
 
+
+case_insensitive_option = setting(
+    "--identity-case-insensitive",
+    is_flag=True,
+    help="Case-fold all user ids, as directories do that ignore case: JDoe is jdoe.",
+)
 
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
@@ -52,3 +74,12 @@ def require_database(database: str) -> None:
         raise Failure(
             f"{database}: there is no such file; name another with --database, or create it with benefits seed"
         )
+
+
+def require_output() -> None:
+    """Refuse to succeed if standard output could not be written: for commands whose output is their result.
+
+    :raises Failure: something is missing from standard output.
+    """
+    if (failure := standard_output_failure()) is not None:
+        raise Failure(f"can't write to standard output: {failure.strerror}")

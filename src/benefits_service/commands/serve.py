@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Timer
 
 import click
 
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option, examples, setting
-from benefits_service.composition import build_app, store_opener
+from benefits_service.commands.common import (
+    Failure,
+    case_insensitive_option,
+    database_option,
+    examples,
+    setting,
+)
+from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
+from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
-from benefits_service.middleware.metrics import shared_by_workers
+from benefits_service.middleware.proxy import require_root_path
+from benefits_service.output import printable
 from benefits_service.runtime import server
+from benefits_service.runtime.address import claim
+from benefits_service.runtime.liveness import HOPELESS, START
 from benefits_service.settings import HOST, PORT, Settings, default_workers
 
 
@@ -44,6 +56,13 @@ def _require_header(_: click.Context, option: click.Parameter, name: str | None)
         name = os.environ.get(str(option.envvar))
     try:
         return None if name is None else require_header_name(name)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def _require_root_path(_: click.Context, __: click.Parameter, path: str) -> str:
+    try:
+        return require_root_path(path)
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from error
 
@@ -103,6 +122,27 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
+@case_insensitive_option
+@setting(
+    "--root-path",
+    callback=_require_root_path,
+    default="",
+    show_default="none",
+    metavar="PATH",
+    help="The path under which a proxy shows the service, such as /benefits.",
+)
+@setting(
+    "--trust-forwarded",
+    is_flag=True,
+    help="Believe the proxy's X-Forwarded-For, -Proto, -Host, -Port and -Prefix. Clients must not be able to set them.",
+)
+@setting(
+    "--keep-alive",
+    type=click.IntRange(1, 3600),
+    default=server.KEEP_ALIVE,
+    metavar="SECONDS",
+    help="How long an idle connection stays open, and how long a client may take for the headers of a request.",
+)
 @setting("--log-paths", is_flag=True, help="Log the paths of requests. They contain user names.")
 @database_option
 def serve(  # noqa: PLR0913 - one argument for each setting
@@ -114,39 +154,81 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     opening_balance: Decimal,
     cors_origins: tuple[str, ...],
     identity_header: str | None,
+    identity_case_insensitive: bool,
+    root_path: str,
+    trust_forwarded: bool,
+    keep_alive: int,
     log_paths: bool,
     database: str,
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C. The database is created if it does not exist."""
+    """Serve the API until SIGTERM, SIGHUP or Ctrl-C. The database is created if it does not exist."""
     try:
-        address = server.resolve(host, port)
+        claimed = claim(host, port)
     except OSError as error:
         raise Failure(
             f"can't listen at {host} port {port}: {error.strerror}; see --host and --port"
         ) from error
-    # This opens the store once: a file that can't be used is reported here, and not by every worker.
-    open_store = store_opener(database)
-    shown = f"[{address}]" if ":" in address else address
-    click.echo(f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops.")
-    _print_trust(address, identity_header)
     settings = Settings(
         opening_balance=opening_balance,
         cors_origins=cors_origins,
         frontend=frontend,
         identity_header=identity_header,
+        identity_case_insensitive=identity_case_insensitive,
         log_paths=log_paths,
+        root_path=root_path,
+        trust_forwarded=trust_forwarded,
     )
-    with shared_by_workers() as metrics_folder:
-        server.serve(
-            partial(build_app, settings, open_store),
-            host=address,
-            port=port,
-            workers=workers,
-            clean_up=partial(shutil.rmtree, metrics_folder, ignore_errors=True),
+    with claimed:
+        # This opens the store once: a file that can't be used is reported here, and not by every worker.
+        with _deadline(f"{database} could not be opened within {START} s"):
+            open_store = store_opener(database)
+            if identity_case_insensitive and (count := fold_existing_user_ids(database)):
+                click.echo(f"User ids that were case-folded: {count}.")
+        address = claimed.getsockname()[0]
+        shown = f"[{address}]" if ":" in address else address
+        click.echo(
+            f"Serving {database} at http://{shown}:{port} with {workers} worker processes; Ctrl-C stops."
         )
+        _print_trust(address, identity_header, trust_forwarded=trust_forwarded)
+        build = partial(build_app, settings, open_store, _reserve_counts(workers))
+        try:
+            server.serve(build, address=claimed, workers=workers, keep_alive=keep_alive)
+        except server.NoWorkerError as error:
+            raise Failure(
+                f"no worker process could be kept alive for {HOPELESS} s; the log says why"
+            ) from error
 
 
-def _print_trust(address: str, identity_header: str | None) -> None:
+@contextmanager
+def _deadline(message: str) -> Iterator[None]:
+    """Exit with status 2 if the block takes too long. A disk that hangs can keep it for ever, and no signal ends that."""
+
+    def end() -> None:
+        click.echo(f"benefits: {printable(message)}", err=True)
+        os._exit(Failure.exit_code)
+
+    timer = Timer(START, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _reserve_counts(workers: int) -> ReservedCounts | None:
+    try:
+        return reserve_counts(workers)
+    except OSError as error:
+        click.echo(f"There are no metrics, since no memory can be reserved for them: {error.strerror}.")
+        return None
+
+
+def _print_trust(address: str, identity_header: str | None, *, trust_forwarded: bool) -> None:
+    if trust_forwarded:
+        click.echo(
+            "The service trusts X-Forwarded-*: only a proxy that sets or removes all of them may reach the address."
+        )
     if identity_header is not None:
         click.echo(
             f"The service trusts {identity_header}: only a proxy that sets this header may reach the address."

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Final
 
-import attrs
 from flask import Flask, Response, request
 
 from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.blueprint import error_response
 from benefits_http.errors import ErrorSpec
+from benefits_service.user_ids import converting_user_ids
 
 # Every 401 must have a challenge (RFC 9110). Browsers do not know this scheme, and so show no password dialog.
 UNAUTHENTICATED: Final = ErrorSpec(
@@ -26,9 +26,6 @@ FORBIDDEN: Final = ErrorSpec(403, "forbidden")
 
 # The endpoints that need no user. Every other endpoint needs one, also a new one.
 PUBLIC_ENDPOINTS: Final = frozenset({"products", "healthz", "metrics", "openapi", "docs", "docs_file"})
-
-# The use cases that concern no user. Every other one takes the id of its user first, also a new one.
-_FOR_EVERYBODY: Final = frozenset({"list_products", "ping"})
 
 # Headers that clients, proxies or this service use for something else.
 _RESERVED_HEADERS: Final = frozenset(
@@ -46,15 +43,16 @@ _RESERVED_HEADERS: Final = frozenset(
         "transfer-encoding",
         "user-agent",
         "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-proto",
         "x-request-id",
     }
 )
 
 # The key of the user id in the WSGI environment.
 _USER_ID: Final = "benefits.user_id"
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
 class ForbiddenError(Exception):
@@ -75,11 +73,14 @@ def require_header_name(text: str) -> str:
     return text
 
 
-def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | None:
+def named_user(
+    headers: Iterable[tuple[bytes, bytes]], header: str, normalise: Callable[[str], str] = normal_user_id
+) -> str | None:
     """Return the normalised user id in a header, or None if the header is missing, ambiguous or invalid.
 
     :param headers: the name and the value of each raw header line.
     :param header: the name of the trusted header; its value is UTF-8.
+    :param normalise: returns the user id of a name, or raises InvalidUserIdError.
     """
     trusted = header.lower().encode()
     lines = [(name.lower(), value) for name, value in headers if name.lower().replace(b"_", b"-") == trusted]
@@ -90,7 +91,7 @@ def named_user(headers: Iterable[tuple[bytes, bytes]], header: str) -> str | Non
     if name != trusted or b"," in value:
         return None
     try:
-        return normal_user_id(value.decode())
+        return normalise(value.decode())
     except (UnicodeDecodeError, InvalidUserIdError):
         return None
 
@@ -100,26 +101,20 @@ def restrict_to_self(use_cases: UseCases) -> UseCases:
 
     They need a request of an application that :func:`authenticate` has changed.
     """
-    names = [field.name for field in attrs.fields(UseCases) if field.name not in _FOR_EVERYBODY]
-    restricted: dict[str, Any] = {name: _restricted(getattr(use_cases, name)) for name in names}
-    return attrs.evolve(use_cases, **restricted)
+    return converting_user_ids(use_cases, _require_self)
 
 
-def _restricted(
-    use_case: Callable[Concatenate[str, _Arguments], _Result],
-) -> Callable[Concatenate[str, _Arguments], _Result]:
-    def restricted(user_id: str, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
-        if normal_user_id(user_id) != request.environ[_USER_ID]:
-            raise ForbiddenError
-        return use_case(user_id, *arguments, **options)
-
-    return restricted
+def _require_self(user_id: str) -> str:
+    if normal_user_id(user_id) != request.environ[_USER_ID]:
+        raise ForbiddenError
+    return user_id
 
 
-def authenticate(app: Flask, header: str) -> None:
+def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = normal_user_id) -> None:
     """Make an application require a user, before it reads a body. It must be served through ``as_asgi``.
 
     :param header: the name of the header in which the proxy names the user.
+    :param normalise: returns the user id of a name in it, as the use cases get it.
     """
 
     def identify() -> Response | None:
@@ -127,7 +122,7 @@ def authenticate(app: Flask, header: str) -> None:
             return None
         if request.endpoint.rpartition(".")[2] in PUBLIC_ENDPOINTS:
             return None
-        user_id = named_user(request.environ["asgi.scope"]["headers"], header)
+        user_id = named_user(request.environ["asgi.scope"]["headers"], header, normalise)
         if user_id is None:
             return error_response(UNAUTHENTICATED)
         request.environ[_USER_ID] = user_id

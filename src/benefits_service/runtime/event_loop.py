@@ -6,6 +6,7 @@ It wraps the store and not the use cases, so it knows none of them: each runs ov
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -20,12 +21,18 @@ from benefits_service.runtime.thread_pool import ThreadPoolStore
 
 _Result = TypeVar("_Result")
 
+# How long a change that failed counts as a sign that the next one will fail too, in seconds.
+_FAILURE_COUNTS: Final = 60.0
+
+# How long a change that changes nothing may wait to begin until the service counts as unable to keep any, in seconds.
+_PROBE_PATIENCE: Final = 1.0
+
 PATIENCE: Final = 6.0
 """How long a request waits for its change to begin, in seconds: longer than stores do by themselves, so that it matters
 only if a store can't keep its promise, for example because a disk hangs."""
 
 
-def on_event_loop(store: Store) -> Store:
+def on_event_loop(store: Store) -> EventLoopStore:
     """Return a store for use cases that a :class:`~benefits_service.runtime.suspension.Suspendable` calls.
 
     :param store: any store; one that has no non-blocking methods gets them from a pool of threads.
@@ -45,6 +52,10 @@ class EventLoopStore:
         self._patience = patience
         self._ended: deque[asyncio.Future[None]] = deque()  # the requests to resume
         self._will_resume = False
+        self._failed: float | None = None  # when the last change failed, if none has succeeded since
+        self._probe: tuple[Future[None], float] | None = (
+            None  # the last change that changed nothing, and its begin
+        )
         view: View = store if store.reads_inline else _SuspendingView(self._read)
         self.users, self.products, self.orders = view.users, view.products, view.orders
 
@@ -53,16 +64,39 @@ class EventLoopStore:
         suspend_until(
             asyncio.sleep(0)
         )  # so that the changes of one iteration of the loop are submitted together
-        future = self._store.submit(do)
+        future = self._store.submit(_in_time(do, self._patience))
         # A store keeps its patience by itself. This is for one whose own thread is stuck.
         timer = asyncio.get_running_loop().call_later(self._patience, future.cancel)
         try:
-            return self._result(future)
+            result = self._result(future)
         except CancelledError:
-            raise StorageUnavailableError(f"a change could not begin within {self._patience} s") from None
+            self._failed = time.monotonic()
+            raise _too_late(self._patience) from None
+        except StorageUnavailableError:
+            self._failed = time.monotonic()
+            raise
         finally:
             timer.cancel()
             del future  # its error refers to this frame
+        self._failed = None
+        return result
+
+    def can_change(self) -> bool:
+        """Return whether changes can be kept, as far as this process knows. It takes a second at most.
+
+        A change that changes nothing must be able to begin, and the last one that changed something must not have failed
+        within the last minute, for example because the disk is full.
+        """
+        if self._failed is not None and time.monotonic() - self._failed < _FAILURE_COUNTS:
+            return False
+        if self._probe is None or self._probe[0].done():
+            probe = self._store.submit(_in_time(lambda _: None, self._patience))
+            self._probe = probe, time.monotonic()
+        probe, began = self._probe
+        left = began + _PROBE_PATIENCE - time.monotonic()
+        if not probe.done() and left > 0:
+            suspend_until(asyncio.wait([self._end_of(probe)], timeout=left))
+        return probe.done() and probe.exception() is None
 
     def ping(self) -> None:
         """See :class:`~benefits_core.ports.Store`."""
@@ -102,6 +136,28 @@ class EventLoopStore:
             end = self._ended.popleft()
             if not end.done():  # the request may have been cancelled
                 end.set_result(None)
+
+
+def _in_time(do: Callable[[UnitOfWork], _Result], patience: float) -> Callable[[UnitOfWork], _Result]:
+    """Return a change that refuses to begin when its request has been refused already, or should have been.
+
+    The process may have been stopped meanwhile: then no timer has run, and the store has not noticed that time has passed.
+    """
+    deadline = time.monotonic() + patience
+    begun = False
+
+    def begin(unit: UnitOfWork) -> _Result:
+        nonlocal begun
+        if not begun and time.monotonic() > deadline:
+            raise _too_late(patience)
+        begun = True  # the store may run it again, and then it is not abandoned
+        return do(unit)
+
+    return begin
+
+
+def _too_late(patience: float) -> StorageUnavailableError:
+    return StorageUnavailableError(f"a change could not begin within {patience} s")
 
 
 class _Read(Protocol):

@@ -3,61 +3,58 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import gc
 import multiprocessing
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from socket import socket
 from threading import Thread
 from typing import Any, Final, cast
 
 from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from benefits_service import logs
+from benefits_service.output import protect
 from benefits_service.runtime.asgi import ASGIApplication
+from benefits_service.runtime.inheritance import InheritedDescriptor
+from benefits_service.runtime.liveness import Liveness, beat
 
 # How long requests in flight may take after a signal to stop, in seconds.
 GRACE: Final = 8
+
+KEEP_ALIVE: Final = 75
+"""How long an idle connection stays open, in seconds, by default: longer than load balancers keep theirs."""
 
 # Before a worker that died is replaced again, in seconds.
 PAUSE_BETWEEN_RESPAWNS: Final = 0.2
 
 
-def resolve(host: str, port: int) -> str:
-    """Return the IP address to listen at, which is what Granian wants.
-
-    It also notices a port that is taken, which Granian does not: it shares ports between processes.
-
-    :raises OSError: this address can't be listened at; its ``strerror`` has the reason.
-    """
-    try:
-        [family, kind, protocol, _, address], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # what a name with an empty or an endless part ends in
-        raise OSError(errno.EINVAL, "It is not the name of a host") from error
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-    return str(address[0])
+class NoWorkerError(Exception):
+    """No worker process could be kept alive; the log says why each of them ended."""
 
 
-def _begin_work(build: Callable[[], ASGIApplication], clean_up: Callable[[], None]) -> ASGIApplication:
+def _begin_work(
+    build: Callable[[], ASGIApplication], held: Sequence[InheritedDescriptor], pulse: InheritedDescriptor
+) -> ASGIApplication:
     """Return the application that this worker process serves."""
-    # A terminal sends Ctrl-C to every process. Only the parent acts on it: it ends its workers by SIGTERM.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    Thread(target=_end_with_parent, args=[clean_up], daemon=True).start()
+    protect()
+    # The thread also keeps the address claimed as long as this process may listen there.
+    Thread(target=_end_with_parent, args=[held], daemon=True).start()
     # Granian's threads may still run while the interpreter shuts down, and would abort the process (before Python 3.14).
     # What is registered first runs last.
     atexit.register(os._exit, 0)
     app = build()
     _freeze()
+    beat(pulse)
     return app
 
 
@@ -73,66 +70,101 @@ def _prefer_throughput() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _end_with_parent(clean_up: Callable[[], None]) -> None:
+def _end_with_parent(_: object) -> None:
     # A worker whose parent was killed would hold the port, and would never be replaced.
     cast("BaseProcess", multiprocessing.parent_process()).join()
-    clean_up()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)  # the parent would enforce it: a stalled client could keep the worker for ever
     os._exit(1)
 
 
+@contextmanager
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Start processes that ignore what a terminal sends to all processes of the service: only the parent acts on it.
+
+    It ends its workers by SIGTERM, after which they answer the requests in flight.
+    """
+    signals = {signal.SIGINT, signal.SIGHUP}
+    resource_tracker.ensure_running()  # which multiprocessing needs, and whose start would unblock SIGINT
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
 class _Supervisor(MPServer):
-    """Granian, but it replaces a worker that dies, however often.
+    """Granian, but it replaces a worker that dies, however often, and ends if none can be kept alive.
 
     Granian ends the whole service when a worker dies twice within seconds, although the other workers are well, and
     although what a worker needs in order to start, such as the database file, may be back in the next moment.
     """
 
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
+        super().__init__("benefits", **options)
+        self.liveness = Liveness(self._worker_ids)
+        self.on_startup(self._set_hangup)
+
+    def _worker_ids(self) -> list[int]:
+        return [worker.inner.pid for worker in list(self.wrks) if worker.inner.exitcode is None]
+
     def serve(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
+        self._hangup_was_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         try:
             super().serve(*arguments, **options)
         except BaseException:
             self._stop_workers()  # type: ignore[no-untyped-call] # else this process would wait for them for ever
             raise
 
+    def _set_hangup(self) -> None:
+        # When a terminal closes, its services end, unless nohup has started them. Granian would replace all workers.
+        ends = self.signal_handler_interrupt
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if self._hangup_was_ignored else ends)
+
+    def _spawn_workers(self, *arguments: Any) -> None:  # noqa: ANN401 - passed on as they are
+        with _terminal_signals_blocked():
+            super()._spawn_workers(*arguments)  # type: ignore[no-untyped-call] # Granian has no types here
+        self.liveness.watch()
+
     def _respawn_workers(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on as they are
-        super()._respawn_workers(*arguments, **options)
+        if self.liveness.hopeless:
+            raise NoWorkerError
+        with _terminal_signals_blocked():
+            super()._respawn_workers(*arguments, **options)
         self.respawned_wrks.clear()  # by this record it would end the service
         time.sleep(PAUSE_BETWEEN_RESPAWNS)
 
 
-def serve(
-    build: Callable[[], ASGIApplication],
-    *,
-    host: str,
-    port: int,
-    workers: int,
-    clean_up: Callable[[], None],
-) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests in flight are answered before it returns.
+def serve(build: Callable[[], ASGIApplication], *, address: socket, workers: int, keep_alive: int) -> None:
+    """Serve until SIGTERM, SIGHUP or Ctrl-C; requests in flight are answered before it returns.
 
     :param build: builds the application, in each worker process; it is pickled to get there.
-    :param host: the IP address to listen at, as :func:`resolve` returns it.
+    :param address: the socket that :func:`~benefits_service.runtime.address.claim` returns.
     :param workers: the number of worker processes.
-    :param clean_up: what workers do when their parent was killed before it could; it is pickled too.
+    :param keep_alive: how long an idle connection stays open, and how long the headers of a request may take, in seconds.
+    :raises NoWorkerError: no worker could be kept alive.
     """
     _prefer_throughput()  # the workers and their threads inherit it
     # A worker that dies is replaced while this process has threads, and a fork would inherit their locks.
     multiprocessing.set_start_method("spawn")
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the working folder
     _freeze()
-    _Supervisor(
-        "benefits",
+    host, port, *_ = address.getsockname()
+    server = _Supervisor(
         address=host,
         port=port,
         interface=Interfaces.ASGINL,
         workers=workers,
         # By HTTP/2 one connection could send as many requests at once as a hundred clients.
         http=HTTPModes.http1,
+        # Granian waits as long for the header of a request as for its first byte.
+        http1_settings=HTTP1Settings(header_read_timeout=keep_alive * 1000),
         websockets=False,
         loop=Loops.asyncio,  # with uvloop, one Ctrl-C in about twenty left a worker that never ended
         log_level=LogLevels.error,
         log_dictconfig=logs.CONFIG,
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
-    ).serve(target_loader=partial(_begin_work, build, clean_up), wrap_loader=False)
+    )
+    begin = partial(_begin_work, build, [InheritedDescriptor(address.fileno())], server.liveness.pulse)
+    server.serve(target_loader=begin, wrap_loader=False)

@@ -1,0 +1,125 @@
+"""The books of a database: whether orders, balances and the catalogue agree. It only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from sqlite_utils import Database
+
+from benefits_core.errors import InvalidUserIdError, InvalidValueError
+from benefits_core.model import Product
+from benefits_core.values import normal_user_id
+from benefits_sqlite.inspection import finding
+
+# Each rule is a query for the rows that break it, and a sentence about each of them. The lines are grouped before they are
+# joined: they are stored by user, so to find the lines of one order alone would take a scan of the whole table.
+_RULES: Final = (
+    (
+        """
+        SELECT user_id, opening_balance, balance, coalesce(spent, 0)
+        FROM users LEFT JOIN (SELECT user_number, sum(total) AS spent FROM orders GROUP BY user_number)
+        USING (user_number)
+        WHERE opening_balance <> balance + coalesce(spent, 0)
+        """,
+        "user {!r}: the opening balance of {} cents is not the balance of {} and the {} of all orders",
+    ),
+    (
+        """
+        SELECT order_number, total, coalesce(paid, 0)
+        FROM orders LEFT JOIN (SELECT order_number, sum(price) AS paid FROM order_lines GROUP BY order_number)
+        USING (order_number)
+        WHERE total <> coalesce(paid, 0)
+        """,
+        "order {}: the total of {} cents is not the {} of its lines",
+    ),
+    (
+        """
+        SELECT order_number
+        FROM orders LEFT JOIN (
+            SELECT order_number, count(DISTINCT position) AS places, max(position) + 1 AS needed
+            FROM order_lines GROUP BY order_number
+        )
+        USING (order_number)
+        WHERE places IS NOT needed OR places IS NULL
+        """,
+        "order {}: lines of it are missing",
+    ),
+    (
+        """
+        SELECT user_id, product_id, count(*)
+        FROM users JOIN order_lines USING (user_number)
+        GROUP BY user_number, product_id HAVING count(*) > 1
+        """,
+        "user {!r}: owns {!r} {} times",
+    ),
+    (
+        """
+        SELECT order_number, product_id
+        FROM order_lines JOIN orders USING (order_number)
+        WHERE order_lines.user_number <> orders.user_number
+        """,
+        "order {}: the line of {!r} is another user's",
+    ),
+    (
+        "SELECT order_number, placed_at FROM orders WHERE NOT is_moment(placed_at)",
+        "order {}: {!r} is no moment",
+    ),
+    (
+        "SELECT user_number, user_id FROM users WHERE NOT is_user_id(user_id)",
+        "user number {}: {!r} is no user id",
+    ),
+    (
+        "SELECT product_id, name FROM products WHERE NOT is_product(product_id, name)",
+        "product {!r}: its id or its name {!r} is none",
+    ),
+    (
+        "SELECT count(*) FROM catalogue HAVING count(*) <> 1",
+        "table catalogue: it has {} rows, and not one",
+    ),
+)
+
+
+def audit_books(db: Database, *, report_failures: bool) -> Iterator[str]:
+    """Return what is wrong in the books of a database of this version, a sentence each.
+
+    :param report_failures: whether a query that fails is reported too; False if it is known why.
+    :raises sqlite3.DatabaseError: the file can't be read.
+    """
+    for function in (is_moment, is_user_id, is_product):
+        db.register_function(function, deterministic=True)
+    for query, sentence in _RULES:
+        try:
+            yield from [sentence.format(*row) for row in db.execute(query)]
+        except sqlite3.DatabaseError as error:
+            reason = finding(error)
+            if report_failures:
+                yield reason
+
+
+def is_moment(text: str) -> bool:
+    """Return whether a text is a moment with a timezone, as orders have it."""
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def is_user_id(text: str) -> bool:
+    """Return whether a text is a normalised user id."""
+    try:
+        return normal_user_id(text) == text
+    except InvalidUserIdError:
+        return False
+
+
+def is_product(product_id: str, name: str) -> bool:
+    """Return whether a product can have this id and this name."""
+    try:
+        Product(product_id, name, Decimal(0))
+    except InvalidValueError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Faults, caused for real: services in another environment, mounts that one command sees alone, system calls that fail.
+
+As root, these tests run or fail. Other users may lack the rights or the programs; for them they are skipped, with a reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.running import Service, seed, start
+from waiting import A_LONG_TIME
+
+
+@contextmanager
+def serving(
+    database: Path, *options: str, environment: dict[str, str] | None = None, **start_options: Any
+) -> Iterator[Service]:
+    """Run a service over a database that has a catalogue; kill what is left of it in the end.
+
+    :param environment: variables that it has besides those of this process.
+    :param start_options: see ``start``.
+    """
+    seed(database)
+    if environment is not None:
+        start_options["env"] = os.environ | environment
+    service = start(database, *options, **start_options)
+    try:
+        service.wait_until_it_answers()
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.stop()
+        service.kill()
+
+
+def descendants(process: int) -> set[int]:
+    """Return the ids of the processes that a process has started, and that they have started."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return set()
+    found = {int(child) for child in children}
+    return found.union(*map(descendants, found))
+
+
+def run_as(user: int) -> Sequence[str]:
+    """Return a command that runs another one as a user without rights. It needs root."""
+    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+
+
+def in_mount_namespace(script: str) -> Sequence[str]:
+    """Return a command that runs another one with mounts that no other process sees.
+
+    :param script: what mounts them, in the language of the shell.
+    """
+    require(may_mount(), "this test needs the right to mount: be root, in a container with CAP_SYS_ADMIN")
+    return ["unshare", "--mount", "sh", "-e", "-c", f'{script}\nexec "$@"', "sh"]
+
+
+def with_mounts(script: str, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that sees further mounts; no other process sees them.
+
+    :param script: what mounts them, in the language of the shell.
+    """
+    return _run([*in_mount_namespace(script), *command])
+
+
+def with_failing(
+    injections: Sequence[str], *command: str | Path, only: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in which system calls fail.
+
+    :param injections: what strace injects, such as ``link,linkat:error=EPERM``.
+    :param only: if given, only the calls that concern this path fail.
+    """
+    require(shutil.which("strace"), "this test needs strace")
+    options = [option for injection in injections for option in ("-e", f"inject={injection}")]
+    if only is not None:
+        options += ["--trace-path", str(only)]
+    return _run(["strace", "--follow-forks", "--output", "/dev/null", *options, *command])
+
+
+def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
+
+
+@cache
+def may_mount() -> bool:
+    """Return whether this user may mount file systems."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def require(condition: object, reason: str) -> None:
+    """Skip the test unless a condition holds; fail it for root, who can see to it."""
+    if not condition:
+        (pytest.fail if os.geteuid() == 0 else pytest.skip)(reason)

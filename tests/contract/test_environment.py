@@ -1,0 +1,161 @@
+"""The environment: variables that are not meant for the service, and files in the working folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from benefits_sqlite import audit_database
+from contract.faults import serving
+from contract.running import SEED
+from waiting import A_LONG_TIME, wait_for
+
+REPOSITORY = Path(__file__).parents[2]
+PROGRAM = Path(sys.executable).with_name("benefits")
+
+# What Kubernetes sets in every container for a Service named "benefits" with one port, in IPv4 and in IPv6.
+SERVICE = {
+    "BENEFITS_SERVICE_HOST": "10.96.0.12",
+    "BENEFITS_SERVICE_PORT": "4000",
+    "BENEFITS_SERVICE_PORT_HTTP": "4000",
+    "BENEFITS_PORT": "tcp://10.96.0.12:4000",
+    "BENEFITS_PORT_4000_TCP": "tcp://10.96.0.12:4000",
+    "BENEFITS_PORT_4000_TCP_PROTO": "tcp",
+    "BENEFITS_PORT_4000_TCP_PORT": "4000",
+    "BENEFITS_PORT_4000_TCP_ADDR": "10.96.0.12",
+}
+
+
+@pytest.mark.parametrize("address", ["tcp://10.96.0.12:4000", "udp://10.96.0.12:53", "tcp://[fd00::1]:4000"])
+def test_the_variables_of_a_kubernetes_service_are_ignored_with_a_line(tmp_path: Path, address: str) -> None:
+    """The port is the default one then; the address is one that no other test listens at."""
+    command = [sys.executable, "-m", "benefits_service", "serve", "--host", "127.0.0.44"]
+    process = subprocess.Popen(
+        [*command, "--database", tmp_path / "benefits.db", "--workers", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | SERVICE | {"BENEFITS_PORT": address},
+    )
+    wait_for(lambda: accepts("127.0.0.44"))
+    process.terminate()
+    out, _ = process.communicate(timeout=A_LONG_TIME)
+
+    assert process.returncode == 0
+    lines = out.splitlines()
+    assert lines[0] == f"BENEFITS_PORT is ignored: {address} is the address of a service, not a setting."
+    assert "at http://127.0.0.44:4000 with" in lines[1]
+    assert len(lines) == 2
+
+
+def accepts(host: str) -> bool:
+    """Return whether a process listens at the default port of an address."""
+    with socket.socket() as client:
+        return client.connect_ex((host, 4000)) == 0
+
+
+def test_an_option_is_taken_before_such_a_variable(tmp_path: Path) -> None:
+    with serving(tmp_path / "benefits.db", environment=SERVICE) as service:
+        assert service.request("GET", "/healthz").status == HTTPStatus.OK
+        assert "ignored" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("variables", [SERVICE, {}, {"BENEFITS_PORT": "4000"}, {"PORT": "4000"}])
+def test_make_run_serves_on_the_default_port_with_such_variables(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    installed = Path(sys.prefix, "service-installed")
+    process = subprocess.Popen(
+        [
+            "/usr/bin/make",
+            "-o",
+            str(installed),
+            "run",
+            f"VENV={sys.prefix}",
+            f"DATABASE={tmp_path / 'run.db'}",
+        ],
+        cwd=REPOSITORY,
+        start_new_session=True,
+        env=os.environ | variables | {"BENEFITS_HOST": "127.0.0.45", "BENEFITS_WORKERS": "1"},
+    )
+    try:
+        wait_for(lambda: accepts("127.0.0.45"))
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(A_LONG_TIME)
+    wait_for(lambda: not accepts("127.0.0.45"))
+    assert audit_database(str(tmp_path / "run.db")).products == 15
+
+
+def folder_of_traps(tmp_path: Path, *names: str) -> Path:
+    """Return a folder with modules that must not be imported."""
+    folder = tmp_path / "traps"
+    for name in names:
+        module = folder / name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(f"raise SystemExit('imported {name} from the working folder')")
+    return folder
+
+
+STANDARD = ["types.py", "enum.py", "socket.py", "random.py", "asyncio/__init__.py", "multiprocessing.py"]
+PACKAGES = ["granian.py", "benefits_core/__init__.py", "benefits_service/__init__.py", "click.py", "six.py"]
+
+
+def test_the_command_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
+    folder = folder_of_traps(tmp_path, *STANDARD, *PACKAGES)
+    program = [
+        "/bin/sh",
+        "-c",
+        f'shift 3; exec {PROGRAM} "$@"',
+        "sh",
+    ]  # instead of python -m benefits_service
+    with serving(tmp_path / "benefits.db", before=program, cwd=folder) as service:
+        workers = service.workers()
+        assert service.order("jo", "netflix").status == HTTPStatus.OK
+        os.kill(min(workers), signal.SIGKILL)
+        wait_for(lambda: len(service.workers() - workers) == 1)
+        service.wait_until_it_answers()
+        assert "imported" not in service.log.read_text()
+        for worker in service.workers():
+            environment = Path(f"/proc/{worker}/environ").read_bytes()
+            assert b"\0PYTHONSAFEPATH=1\0" in b"\0" + environment
+
+
+def test_run_as_a_module_it_imports_nothing_from_the_working_folder_either(tmp_path: Path) -> None:
+    """Python itself imports types.py and others from there, before any line of this package runs."""
+    folder = folder_of_traps(
+        tmp_path, "socket.py", "random.py", "asyncio/__init__.py", *PACKAGES[:2], "click.py"
+    )
+    with serving(tmp_path / "benefits.db", cwd=folder) as service:
+        assert service.order("jo", "netflix").status == HTTPStatus.OK
+    done = subprocess.run(
+        [sys.executable, "-m", "benefits_service", "seed", SEED, "--database", tmp_path / "other.db"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_of_sources_is_run_as_a_module_with_its_own_packages(tmp_path: Path) -> None:
+    """As developers do who have changed a copy: there, the working folder is where the packages are."""
+    copy = tmp_path / "src"
+    shutil.copytree(REPOSITORY / "src", copy)
+    with (copy / "benefits_core" / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write("print('the copy')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "benefits_service", "check", "--database", "missing"],
+        cwd=copy,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "the copy\n"
