@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,16 +23,17 @@ from waiting import A_LONG_TIME
 
 @contextmanager
 def serving(
-    database: Path, *options: str, environment: dict[str, str] | None = None, **start_options: Any
+    database: Path, *options: str, variables: dict[str, str] | None = None, **start_options: Any
 ) -> Iterator[Service]:
     """Run a service over a database that has a catalogue; kill what is left of it in the end.
 
-    :param environment: variables that it has besides those of this process.
-    :param start_options: see ``start``.
+    :param variables: those that it has besides those of this process.
+    :param start_options: see ``start``. It is traced unless they say otherwise: no other service takes these paths.
     """
     seed(database)
-    if environment is not None:
-        start_options["env"] = os.environ | environment
+    start_options.setdefault("traced", True)
+    if variables is not None:
+        start_options["env"] = os.environ | variables
     service = start(database, *options, **start_options)
     try:
         service.wait_until_it_answers()
@@ -86,21 +88,28 @@ def with_failing(
     options = [option for injection in injections for option in ("-e", f"inject={injection}")]
     if only is not None:
         options += ["--trace-path", str(only)]
-    return _run(["strace", "--follow-forks", "--output", "/dev/null", *options, *command])
+    traces = ["strace", "--follow-forks", "--output", "/dev/null", *options]
+    return _run([*traces, *command])
 
 
 def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=A_LONG_TIME, check=False)
 
 
+def impatient(**limits: float) -> list[str]:
+    """Return the command ``benefits`` with other limits than those of ``liveness``, to wait for less.
+
+    :param limits: in seconds, by name.
+    """
+    change = f"from benefits_service.runtime import liveness; vars(liveness).update({limits})"
+    return [sys.executable, "-c", f"{change}; from benefits_service import main; main()"]
+
+
 @cache
 def may_mount() -> bool:
     """Return whether this user may mount file systems."""
     command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    try:
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
+    return shutil.which("unshare") is not None and _run(command).returncode == 0
 
 
 def require(condition: object, reason: str) -> None:

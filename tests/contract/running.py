@@ -158,11 +158,19 @@ def reserve_port() -> int:
     return port
 
 
-def benefits(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+PROGRAM = (sys.executable, "-m", "benefits_service")
+
+
+def benefits(*arguments: str | Path, traced: bool = False) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    command = [sys.executable, "-m", "benefits_service", *map(str, arguments)]
+    command = [*PROGRAM, *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=A_LONG_TIME, check=False
+        command,
+        env=environment(traced=traced),
+        capture_output=True,
+        text=True,
+        timeout=A_LONG_TIME,
+        check=False,
     )
 
 
@@ -180,15 +188,17 @@ def start(
     workers: int = 2,
     traced: bool = False,
     before: Sequence[str] = (),
+    program: Sequence[str] = PROGRAM,
     **process_options: Any,
 ) -> Service:
     """Start a service, without waiting for it.
 
     :param before: a command that runs the service, such as ``nohup``.
+    :param program: the command ``benefits``, or one that differs from it.
     :param process_options: what ``subprocess.Popen`` is given, such as another output than the log.
     """
     port = reserve_port()
-    command = [sys.executable, "-m", "benefits_service", "serve", "--database", str(database)]
+    command = [*program, "serve", "--database", str(database)]
     log = database.parent / f"service-at-{port}.log"
     began = time.monotonic()
     with log.open("wb") as output:

@@ -16,7 +16,8 @@ from benefits_sqlite import audit_database
 from contract.faults import with_failing, with_mounts
 from contract.running import benefits, seed
 
-BENEFITS = (sys.executable, "-m", "benefits_service")
+# It writes no .pyc files: they would be renamed too.
+BENEFITS = (sys.executable, "-B", "-m", "benefits_service")
 
 # How file systems say that they have no hard links: FAT, network file systems, and a folder that is several mounts.
 NO_LINKS = [f"?link,linkat:error={error}" for error in ("EPERM", "EOPNOTSUPP", "EXDEV")]
@@ -109,7 +110,7 @@ def test_without_hard_links_a_killed_backup_leaves_the_copy_absent_or_whole(
 
 
 def test_a_backup_that_can_not_get_its_name_leaves_nothing(database: Path, copy: Path) -> None:
-    injections = [NO_LINKS[0], NO_EXCLUSIVE_RENAMING[0], "?rename,renameat:error=EIO"]
+    injections = [NO_LINKS[0], NO_EXCLUSIVE_RENAMING[0], "?rename,renameat:error=EIO:when=1"]
     done = with_failing(injections, *BENEFITS, "backup", copy, "--database", database)
 
     assert (done.returncode, done.stderr) == (2, f"benefits: {copy}: {os.strerror(5)}\n")
@@ -196,7 +197,7 @@ def test_what_is_no_regular_file_is_not_replaced(
 ) -> None:
     make(copy)
     before = copy.lstat().st_ino, sorted(copy.parent.iterdir())
-    done = benefits("backup", copy, *options, "--database", database)
+    done = benefits("backup", copy, *options, "--database", database, traced=True)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr in {

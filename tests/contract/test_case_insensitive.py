@@ -30,7 +30,7 @@ def database(tmp_path: Path) -> Path:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service behind a proxy whose directory ignores case."""
     database = tmp_path_factory.mktemp("folded") / "benefits.db"
-    with running(database, "--identity-header", HEADER, OPTION) as started:
+    with running(database, "--identity-header", HEADER, OPTION, traced=True) as started:
         yield started
 
 
@@ -98,7 +98,7 @@ def test_ids_that_differ_only_by_case_are_refused_by_name_at_the_start(database:
 def test_a_user_who_is_stored_in_another_case_does_not_get_a_second_account(database: Path) -> None:
     with running(database, workers=1) as service:
         assert service.order("JDoe", "netflix").status == HTTPStatus.OK
-    with running(database, OPTION) as service:
+    with running(database, OPTION, traced=True) as service:
         assert "User ids that were case-folded: 1." in service.log.read_text()
         for name in ("jdoe", "JDoe", "JDOE"):
             assert service.user(name)["product_ids"] == ["netflix"]

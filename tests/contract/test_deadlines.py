@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from benefits_sqlite import audit_database
-from contract.faults import require, serving
+from contract.faults import impatient, require, serving
 from contract.running import Answer, Service, benefits, start
 from contract.test_faults import connections, storming, write_lock_held
 from waiting import A_LONG_TIME, wait_for
@@ -159,16 +159,14 @@ def test_a_worker_that_stays_stopped_is_replaced_and_what_it_holds_is_free_again
     storm.verify(database)
 
 
-@pytest.mark.slow
 def test_a_worker_that_never_begins_to_serve_is_replaced(database: Path) -> None:
-    with serving(database) as service:
+    with serving(database, program=impatient(START=5)) as service:
         before = service.workers()
         os.kill(min(before), signal.SIGKILL)
         wait_for(lambda: bool(service.workers() - before))
         [stuck] = service.workers() - before
         os.kill(stuck, signal.SIGSTOP)
         assert service.order("jo", "netflix").status == OK
-        time.sleep(25)
         wait_for(lambda: stuck not in service.workers())
         service.wait_until_it_answers()
 
@@ -224,17 +222,16 @@ def timed(service: Service, user_id: str) -> tuple[Answer, float]:
     return service.order(user_id, "spotify"), time.monotonic() - began
 
 
-@pytest.mark.slow
 def test_a_disk_that_hangs_at_the_start_ends_it_with_status_2(database: Path) -> None:
     require(shutil.which("strace"), "this test needs strace")
     flushes = "fsync,fdatasync"
     tracing = ["strace", "--daemonize", "-f", "-o", "/dev/null", "-e", f"trace={flushes}"]
-    service = start(database, before=[*tracing, "-e", f"inject={flushes}:delay_enter=100s"])
+    hanging = [*tracing, "-e", f"inject={flushes}:delay_enter=100s"]
+    service = start(database, before=hanging, program=impatient(START=1), traced=True)
     try:
-        wait_for(lambda: f"benefits: {database} could not be opened within 30 s\n" in service.log.read_text())
-        os.kill(
-            tracer_of(service.process.pid), signal.SIGKILL
-        )  # it would keep the process until the flush ends
+        wait_for(lambda: f"benefits: {database} could not be opened within 1 s\n" in service.log.read_text())
+        # It would keep the process until the flush ends.
+        os.kill(tracer_of(service.process.pid), signal.SIGKILL)
         assert service.process.wait(A_LONG_TIME) == 2
     finally:
         service.kill()

@@ -15,7 +15,7 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import serving
-from contract.running import SEED
+from contract.running import SEED, environment
 from waiting import A_LONG_TIME, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def accepts(host: str) -> bool:
 
 
 def test_an_option_is_taken_before_such_a_variable(tmp_path: Path) -> None:
-    with serving(tmp_path / "benefits.db", environment=SERVICE) as service:
+    with serving(tmp_path / "benefits.db", variables=SERVICE) as service:
         assert service.request("GET", "/healthz").status == HTTPStatus.OK
         assert "ignored" not in service.log.read_text()
 
@@ -135,14 +135,24 @@ def test_run_as_a_module_it_imports_nothing_from_the_working_folder_either(tmp_p
     )
     with serving(tmp_path / "benefits.db", cwd=folder) as service:
         assert service.order("jo", "netflix").status == HTTPStatus.OK
-    done = subprocess.run(
-        [sys.executable, "-m", "benefits_service", "seed", SEED, "--database", tmp_path / "other.db"],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    for options in ([], ["-P"]):
+        done = subprocess.run(
+            [
+                sys.executable,
+                *options,
+                "-m",
+                "benefits_service",
+                "seed",
+                SEED,
+                "--database",
+                tmp_path / "b.db",
+            ],
+            cwd=folder,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_folder_of_sources_is_run_as_a_module_with_its_own_packages(tmp_path: Path) -> None:
@@ -157,5 +167,6 @@ def test_a_folder_of_sources_is_run_as_a_module_with_its_own_packages(tmp_path: 
         check=False,
         capture_output=True,
         text=True,
+        env=environment(),
     )
     assert done.stdout == "the copy\n"

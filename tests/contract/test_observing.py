@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.faults import in_mount_namespace, serving
+from contract.faults import impatient, in_mount_namespace, serving
 from contract.running import Service
 from waiting import A_LONG_TIME, wait_for
 
@@ -72,7 +72,7 @@ def test_a_service_needs_no_temporary_folder(database: Path) -> None:
         before=in_mount_namespace(script),
         cwd="/proc",
         traced=False,
-        environment={"TMPDIR": "/proc"},
+        variables={"TMPDIR": "/proc"},
     ) as service:
         assert service.order("jo", "netflix").status == OK
         kill_every_worker(service)
@@ -85,7 +85,7 @@ def test_a_temporary_folder_that_is_emptied_while_it_serves_costs_nothing(tmp_pa
     folder.mkdir()
     script = f"mount --bind {folder} /dev/shm"
     with serving(
-        tmp_path / "benefits.db", before=in_mount_namespace(script), environment={"TMPDIR": str(folder)}
+        tmp_path / "benefits.db", before=in_mount_namespace(script), variables={"TMPDIR": str(folder)}
     ) as service:
         for left in folder.iterdir():
             raise AssertionError(f"{left} could be removed")
@@ -107,14 +107,13 @@ def test_without_memory_for_metrics_it_says_so_once_and_serves(database: Path) -
         assert service.log.read_text().count("There are no metrics") == 1
 
 
-@pytest.mark.slow
 def test_a_service_that_can_keep_no_worker_alive_ends_with_status_2(database: Path) -> None:
-    with serving(database) as service:
+    with serving(database, program=impatient(HOPELESS=2)) as service:
         database.rename(database.with_name("aside.db"))
         for worker in service.workers():
             os.kill(worker, signal.SIGKILL)
         assert service.process.wait(A_LONG_TIME) == 2
-        assert "benefits: no worker process could be kept alive for 20 s" in service.log.read_text()
+        assert "benefits: no worker process could be kept alive for 2 s" in service.log.read_text()
 
 
 @pytest.mark.slow

@@ -9,13 +9,15 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
 
+from benefits_service.output import Output
 from benefits_sqlite import audit_database
 from contract.faults import serving
 from contract.running import SEED, Service, benefits, seed
@@ -116,10 +118,27 @@ def test_an_unforeseen_error_has_status_2_since_1_is_that_of_damage() -> None:
 
 @pytest.mark.parametrize("command", [["check"], ["backup", "copy.db"], ["seed", SEED], ["serve"]])
 def test_an_error_of_the_system_is_one_line(command: list[str | Path]) -> None:
-    done = benefits(*command, "--database", "a" * 300)
+    done = benefits(*command, "--database", "a" * 300, traced=True)
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert f"{'a' * 300}: File name too long" in done.stderr
+
+
+def test_a_pipe_that_another_program_has_made_non_blocking_loses_nothing() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    before = Timer(0.2, os.read, [reader, 1 << 20])
+    before.start()
+    output = Output(writer, wait=True)
+    output.write(b"done\n")
+    before.join()
+
+    assert (os.read(reader, 100), output.lost) == (b"done\n", 0)
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.parametrize(

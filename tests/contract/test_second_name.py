@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benefits_sqlite.second_name import find_second_name
 from contract.faults import with_mounts
 from contract.running import SEED, benefits, running, seed
 
@@ -31,6 +33,15 @@ def database(tmp_path: Path) -> Path:
     path = tmp_path / "benefits.db"
     seed(path)
     return path
+
+
+def test_without_a_free_descriptor_no_second_name_is_seen(database: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert find_second_name(str(database)) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("arguments", WRITING, ids=["serve", "seed", "seed if empty"])

@@ -45,6 +45,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=False,
+            cwd=database.parent,  # where nohup leaves a file
         )
         os.close(slave)
         self._reader = Thread(target=self._read)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from threading import Event, get_ident
 from typing import Any, TypeVar
@@ -33,7 +35,7 @@ from benefits_service.runtime.event_loop import EventLoopStore, on_event_loop
 from benefits_service.runtime.suspension import Suspendable
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
-from waiting import A_LONG_TIME
+from waiting import A_LONG_TIME, wait_for
 
 _Result = TypeVar("_Result")
 
@@ -59,7 +61,8 @@ class StuckStore(MemoryStore):
 
     def begin(self) -> None:
         """Begin all that was submitted."""
-        for do, future in self.submitted:
+        submitted, self.submitted = self.submitted, []
+        for do, future in submitted:
             if future.set_running_or_notify_cancel():
                 future.set_result(self.change(do))
 
@@ -227,6 +230,43 @@ def test_a_request_that_was_cancelled_does_not_disturb_the_others() -> None:
     assert asyncio.run(serve()) == "kept"
 
 
+def test_a_change_that_begins_after_its_deadline_is_refused() -> None:
+    """As after the process was stopped: the timer that ends the wait has not run, nor has the store seen time pass."""
+
+    class SlowStore(StuckStore):
+        def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
+            time.sleep(0.02)
+            future: Future[_Result] = Future()
+            try:
+                future.set_result(self.change(do))
+            except StorageUnavailableError as error:
+                future.set_exception(error)
+            return future
+
+    store = SlowStore()
+    served = EventLoopStore(store, patience=0.01)
+    with pytest.raises(StorageUnavailableError, match=r"could not begin within 0\.01 s"):
+        run(partial(GetUser(served), "jo"))
+
+    assert store.users.get("jo") is None
+    assert not served.can_change()
+
+
+def test_a_store_that_is_stuck_can_not_change_and_is_asked_once() -> None:
+    store = StuckStore()
+    served = EventLoopStore(store, patience=A_LONG_TIME)
+
+    async def serve() -> None:
+        for _ in range(2):
+            assert not await Suspendable(served.can_change)()
+        assert len(store.submitted) == 1
+        store.begin()
+        asyncio.get_running_loop().call_later(0.01, store.begin)
+        assert await Suspendable(served.can_change)()
+
+    asyncio.run(serve())
+
+
 def test_an_error_is_freed_without_the_garbage_collector(store: Store) -> None:
     """The collector stops every request, the longer the more there is."""
     served = on_event_loop(store)
@@ -244,7 +284,8 @@ def test_an_error_is_freed_without_the_garbage_collector(store: Store) -> None:
     gc.collect()
     gc.disable()
     try:
-        assert asyncio.run(serve())() is None
+        error = asyncio.run(serve())
+        wait_for(lambda: error() is None)  # the writer thread may still leave the batch
     finally:
         gc.enable()
 

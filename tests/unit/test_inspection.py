@@ -204,7 +204,7 @@ class TestWhatIsRefused:
 
         assert refusal(path).endswith("; restore it from a backup")
 
-    def test_one_of_less_than_100_bytes(self, path: Path) -> None:
+    def test_one_of_which_only_1000_bytes_are_left(self, path: Path) -> None:
         os.truncate(path, 1000)
 
         assert refusal(path)

@@ -7,6 +7,7 @@ import resource
 import signal
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 from flask import Flask
 
@@ -116,6 +117,7 @@ def test_workers_count_in_parts_of_their_own_and_a_new_one_continues_that_of_a_d
     counts = reserved.join()
     assert counts is not None
     assert counts.totals()["placed",][0] == 4
+    assert attrs.evolve(reserved, parts=0).join() is None
 
 
 def test_where_no_memory_can_be_reserved_an_error_says_so() -> None:

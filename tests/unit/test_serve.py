@@ -32,6 +32,7 @@ from unit.command import Command
             ["--identity-header", "X_User"],
             "'X_User' is not a header name of letters, digits and hyphens, such as X-Forwarded-User.",
         ),
+        (["--root-path", "perks"], "'perks' is not a path such as /benefits."),
         (["--speed", "9"], "No such option '--speed'."),
         (
             ["--host", "192.0.2.1"],
