@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from copy import deepcopy
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from importlib.resources import files
@@ -40,13 +41,13 @@ def add_docs(blueprint: Blueprint, document: Document) -> None:
     get = partial(blueprint.route, methods=["GET"], merge_slashes=False)
 
     @lru_cache(8)  # one for each mount; bounded, since a prefix with variables makes any number of mounts
-    def document_at(mount: str) -> _Content:
-        return _Content.of(wire.encode(document | {"servers": [{"url": mount}]}), "application/json")
+    def document_at(root: str, mount: str) -> _Content:
+        return _Content.of(wire.encode(_located(document, root, mount)), "application/json")
 
     @get("/openapi.json")
     def openapi() -> Response:
-        mount = (request.script_root + request.path).rpartition("/")[0]
-        return document_at(quote(mount or "/")).response()
+        root = quote(request.script_root)
+        return document_at(root, root + quote(request.path).rpartition("/")[0]).response()
 
     @get("/docs")
     def docs() -> Response:
@@ -59,6 +60,21 @@ def add_docs(blueprint: Blueprint, document: Document) -> None:
         if name not in _TYPES:
             abort(404)
         return _read(name, _TYPES[name]).response()
+
+
+def _located(document: Document, root: str, mount: str) -> Document:
+    """Return the document with the URLs of its servers.
+
+    :param root: the path of the whole application. An operation that names a path as its server is found below it.
+    :param mount: the path of the blueprint.
+    """
+    located = deepcopy(document)
+    located["servers"] = [{"url": mount or "/"}]
+    for path in located["paths"].values():
+        for operation in path.values():
+            for server in operation.get("servers", ()) if isinstance(operation, dict) else ():
+                server["url"] = root + server["url"]
+    return located
 
 
 @attrs.frozen

@@ -76,7 +76,7 @@ def build_app(
         use_cases = restrict_to_self(use_cases)
     if settings.identity_case_insensitive:
         use_cases = with_folded_user_ids(use_cases)
-    document = describe_service(settings.identity_header)
+    document = describe_service(settings.identity_header, case_insensitive=settings.identity_case_insensitive)
     api = create_app(use_cases, cors_origins=settings.cors_origins, document=document)
     if settings.identity_header is not None:
         authenticate(

@@ -10,16 +10,20 @@ import msgspec
 from benefits_http.openapi import Document, describe
 
 
-def describe_service(identity_header: str | None = None) -> Document:
+def describe_service(identity_header: str | None = None, *, case_insensitive: bool = False) -> Document:
     """Return the OpenAPI document of the service, without ``servers``.
 
     :param identity_header: the name of the header that names the user; None if there is no identity.
+    :param case_insensitive: whether the case of user ids is ignored.
     """
     added = msgspec.yaml.decode(files(__package__).joinpath("openapi.yaml").read_bytes())
     document = _merged(describe(), added["always"])
     if identity_header is not None:
         document = _merged(document, added["with_identity"])
         document["components"]["securitySchemes"]["proxy"]["name"] = identity_header
+    if case_insensitive:
+        info = document["info"]
+        info["description"] = info["description"].replace("Case matters.", "Case does not matter.")
     for response in document["components"]["responses"].values():
         response.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/RequestId"}
     return document

@@ -57,6 +57,13 @@ def test_three_spellings_are_one_user_with_one_balance(service: Service) -> None
         }
 
 
+def test_the_api_is_described_as_one_that_ignores_case(service: Service) -> None:
+    description = service.request("GET", "/api/openapi.json").json["info"]["description"]
+
+    assert "Case does not matter." in description
+    assert "Case matters." not in description
+
+
 def test_another_user_is_forbidden_as_ever(service: Service) -> None:
     assert user(service, "jdoe", "JDof").status == HTTPStatus.FORBIDDEN
     assert order(service, "JDOE", "boss", "gym-membership").status == HTTPStatus.FORBIDDEN

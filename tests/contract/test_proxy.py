@@ -50,6 +50,12 @@ def server_of(service: Service, path: str, **headers: str) -> str:
     return str(server["url"])
 
 
+def metrics_of(service: Service, path: str, **headers: str) -> str:
+    """Return where the OpenAPI document of a path says that the metrics are."""
+    metrics = service.request("GET", path, **headers).json["paths"]["/metrics"]["get"]
+    return str(metrics["servers"][0]["url"]) + "metrics"
+
+
 def links(service: Service, path: str, **headers: str) -> set[str]:
     """Return the links of a page to other pages."""
     page = service.request("GET", path, **headers).body.decode()
@@ -62,6 +68,7 @@ def test_with_a_root_path_the_description_names_it_whether_the_proxy_removes_it_
     for prefix in ("", "/perks"):
         assert server_of(rooted, f"{prefix}/openapi.json") == "/perks"
         assert server_of(rooted, f"{prefix}/api/openapi.json") == "/perks/api"
+        assert metrics_of(rooted, f"{prefix}/api/openapi.json") == "/perks/metrics"
         assert links(rooted, f"{prefix}/api/docs") == {"openapi.json"}  # relative to what the browser sees
         assert rooted.request("GET", f"{prefix}/users/jo").status == OK
         assert rooted.request("GET", f"{prefix}/").body == b"page"
@@ -84,7 +91,9 @@ def test_without_trust_a_forwarded_prefix_changes_nothing(rooted: Service, plain
 def test_with_trust_the_prefix_is_the_one_that_the_last_proxy_names(trusting: Service, prefix: str) -> None:
     headers = {"X-Forwarded-Prefix": prefix}
     assert server_of(trusting, "/api/openapi.json", **headers) == "/perks/api"
+    assert metrics_of(trusting, "/api/openapi.json", **headers) == "/perks/metrics"
     assert server_of(trusting, "/api/openapi.json") == "/api"
+    assert metrics_of(trusting, "/api/openapi.json") == "/metrics"
 
 
 @pytest.mark.parametrize(
