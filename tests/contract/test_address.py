@@ -132,13 +132,15 @@ def test_of_services_started_at_the_same_moment_one_serves(tmp_path: Path, attem
     threads = [Thread(target=run, args=[number]) for number in range(4)]
     for thread in threads:
         thread.start()
-    wait_for(lambda: len(ended) == 3)
-    assert ended == [(2, "", in_use("127.0.0.1", port))] * 3
-    [survivor] = [process for process in processes if process.poll() is None]
-    wait_for(lambda: accepts(port))
-    survivor.terminate()
-    for thread in threads:
-        thread.join(A_LONG_TIME)
+    try:
+        wait_for(lambda: len(ended) == 3)
+        wait_for(lambda: accepts(port))
+        assert ended == [(2, "", in_use("127.0.0.1", port))] * 3
+    finally:
+        for process in processes:
+            process.terminate()
+        for thread in threads:
+            thread.join(A_LONG_TIME)
     assert ended[-1][0] == 0
 
 
