@@ -4,6 +4,8 @@ VENV ?= .venv
 PORT ?=
 DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
 PYTHON ?=
+# What is installed again after a change of it. It is empty where all is installed already, as in a container.
+INSTALL_FROM ?= pyproject.toml
 BENCH ?=
 
 bin := $(VENV)/bin
@@ -18,7 +20,7 @@ upgrade_pip := $(install) 'pip>=25.1'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test coverage faults wheel watch lint check bench clean
+.PHONY: help run seed test coverage faults wheel watch lint check image bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
@@ -61,6 +63,9 @@ lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexa
 
 check: lint coverage faults wheel ## all that has to be green before a change lands
 
+image: ## build the image to deploy: docker run benefits
+	@docker build --tag benefits .
+
 bench: $(VENV)/bench-installed ## measure how fast it all is, in five minutes, on a machine that does nothing else
 	@$(bin)/python -m benchmarks $(BENCH)
 
@@ -68,18 +73,18 @@ clean: ## remove what these commands have made; databases stay
 	rm -rf .venv* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis benchmarks/build build dist
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/service-installed: pyproject.toml | $(VENV)/bin/pip
+$(VENV)/service-installed: $(INSTALL_FROM) | $(VENV)/bin/pip
 	@echo "Installing what the service needs into $(VENV) ..."
 	@$(install) --editable '.[service]'
 	@touch $@
 
-$(VENV)/dev-installed: pyproject.toml | $(VENV)/bin/pip
+$(VENV)/dev-installed: $(INSTALL_FROM) | $(VENV)/bin/pip
 	@echo "Installing what the tests need into $(VENV) ..."
 	@$(upgrade_pip)
 	@$(install) --editable '.[service]' --group dev
 	@touch $@ $(VENV)/service-installed
 
-$(VENV)/bench-installed: pyproject.toml | $(VENV)/bin/pip
+$(VENV)/bench-installed: $(INSTALL_FROM) | $(VENV)/bin/pip
 	@echo "Installing what the benchmarks need into $(VENV) ..."
 	@$(upgrade_pip)
 	@$(install) --editable '.[service]' --group bench

@@ -22,6 +22,6 @@ settings.load_profile("benefits")
 
 @pytest.fixture(autouse=True, scope="session")
 def no_settings_from_outside() -> None:
-    """Remove settings from the environment: one of them may name a real database."""
-    for name in [name for name in os.environ if name.startswith("BENEFITS_")]:
+    """Remove settings, and those of the Makefile, from the environment: one of them may name a real database."""
+    for name in [name for name in os.environ if name.startswith("BENEFITS_") or name in {"DATABASE", "PORT"}]:
         del os.environ[name]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 import attrs
+
+from benefits_service.processors import usable_processors
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 4000
@@ -15,12 +16,11 @@ DATABASE: Final = "benefits.db"
 
 
 def default_workers() -> int:
-    """Return the default number of worker processes: one for each processor that this process may use, at most four.
+    """Return the default number of worker processes: one for each usable processor, at most four.
 
     More workers serve more reads. They hardly serve more orders: only one process writes to the database at a time.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, 4)
+    return min(usable_processors(), 4)
 
 
 @attrs.frozen(kw_only=True)

@@ -44,6 +44,8 @@ class Shell:
             validate(line)
         elif words[0] == "make":
             assert f"\n{words[1].replace('.venv', '$(VENV)')}: " in MAKEFILE
+        elif words[0] == "docker":
+            validate_in_container(line)
         elif words[0].endswith("pip"):
             extra = re.fullmatch(r"\S*pip install '\.\[(\w+)\]'", line)
             assert extra is not None
@@ -86,6 +88,14 @@ class Shell:
         """Stop the service, if it runs."""
         if self._service is not None and self._service.process.poll() is None:
             assert self._service.stop() == 0
+
+
+def validate_in_container(line: str) -> None:
+    """Assert that what a line of Docker runs in a container exists."""
+    if target := re.search(r" make (\w+)$", line):
+        assert f"\n{target[1]}: " in MAKEFILE
+    if command := re.search(r"benefits (seed|backup|check|serve)\b[^<]*", line):
+        validate(command[0])
 
 
 @pytest.fixture
