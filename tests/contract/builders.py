@@ -27,6 +27,13 @@ def order(store: Store, user_id: str, *items: str) -> Order:
     return PlaceOrder(store)(user_id, items)
 
 
+def with_two_orders(store: Store) -> Store:
+    """Return the store with the catalogue, of which jo has bought three products in two orders."""
+    order(stocked(store), "jo", "netflix", "spotify")
+    order(store, "jo", "flu-shot")
+    return store
+
+
 def add_user(store: Store, user_id: str, opening_balance: int = 500) -> User:
     """Store a user, and return it."""
     return store.change(lambda work: work.users.get_or_add(User.new(user_id, Decimal(opening_balance))))

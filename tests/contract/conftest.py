@@ -1,4 +1,4 @@
-"""Fixtures that run a test over every store."""
+"""Fixtures: every store in turn, and a database with a catalogue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benefits_core import Store
+from contract.running import seed
 from contract.stores import STORES, StoreKind
 
 
@@ -23,3 +24,11 @@ def store(kind: StoreKind, tmp_path: Path) -> Iterator[Store]:
     """Return an empty store of each kind."""
     with kind.open(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """Return a database with the catalogue of seed.json."""
+    path = tmp_path / "benefits.db"
+    seed(path)
+    return path

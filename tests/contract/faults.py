@@ -20,6 +20,25 @@ import pytest
 from contract.running import Service, seed, start
 from waiting import A_LONG_TIME
 
+# A program that makes a backup, and is killed at its given use of the unfinished file: the first, the second, and so on.
+KILLED_AT_A_STEP = """
+import os, signal, sys
+from pathlib import Path
+from benefits_sqlite import back_up_database
+
+source, target, overwrite, steps_left = sys.argv[1], Path(sys.argv[2]), bool(sys.argv[3]), int(sys.argv[4])
+
+def count(event, arguments):
+    global steps_left
+    if any(".unfinished" in str(argument) for argument in arguments):
+        steps_left -= 1
+        if steps_left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+back_up_database(source, target, overwrite=overwrite)
+"""
+
 
 @contextmanager
 def serving(

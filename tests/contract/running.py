@@ -24,6 +24,7 @@ from benefits_sqlite import SqliteStore
 from waiting import A_LONG_TIME
 
 SEED = Path(__file__).parents[2] / "seed.json"
+PROGRAM = (sys.executable, "-m", "benefits_service")
 
 
 @attrs.frozen
@@ -156,9 +157,6 @@ def reserve_port() -> int:
     _reserved.append(socket_of_it)
     port: int = socket_of_it.getsockname()[1]
     return port
-
-
-PROGRAM = (sys.executable, "-m", "benefits_service")
 
 
 def benefits(*arguments: str | Path, traced: bool = False) -> subprocess.CompletedProcess[str]:

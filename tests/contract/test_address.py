@@ -15,10 +15,10 @@ from threading import Thread
 import pytest
 
 from contract.faults import require, run_as, serving
-from contract.running import Service, reserve_port
+from contract.running import PROGRAM, Service, reserve_port
 from waiting import A_LONG_TIME, wait_for
 
-SERVE = [sys.executable, "-m", "benefits_service", "serve"]
+SERVE = [*PROGRAM, "serve"]
 
 
 @pytest.fixture

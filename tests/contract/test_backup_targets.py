@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from benefits_sqlite import audit_database
-from contract.faults import with_failing, with_mounts
-from contract.running import benefits, seed
+from contract.faults import KILLED_AT_A_STEP, with_failing, with_mounts
+from contract.running import benefits
 
 # It writes no .pyc files: they would be renamed too.
 BENEFITS = (sys.executable, "-B", "-m", "benefits_service")
@@ -24,33 +24,6 @@ NO_LINKS = [f"?link,linkat:error={error}" for error in ("EPERM", "EOPNOTSUPP", "
 
 # How kernels and file systems say that they have no renaming without replacing.
 NO_EXCLUSIVE_RENAMING = [f"renameat2:error={error}" for error in ("EINVAL", "ENOSYS")]
-
-# Makes a backup, and is killed at the end of it, when the file may get its name.
-KILLED_AT_A_STEP = """
-import os, signal, sys
-from pathlib import Path
-from benefits_sqlite import back_up_database
-
-steps_left = int(sys.argv[3])
-
-def count(event, arguments):
-    global steps_left
-    if any(".unfinished" in str(argument) for argument in arguments):
-        steps_left -= 1
-        if steps_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(count)
-back_up_database(sys.argv[1], Path(sys.argv[2]))
-"""
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Return a database that was seeded."""
-    path = tmp_path / "benefits.db"
-    seed(path)
-    return path
 
 
 @pytest.fixture
@@ -100,7 +73,7 @@ def test_without_hard_links_a_killed_backup_leaves_the_copy_absent_or_whole(
     step, killed = 0, True
     while killed:
         step += 1
-        script = (sys.executable, "-c", KILLED_AT_A_STEP, database, copy, str(step))
+        script = (sys.executable, "-c", KILLED_AT_A_STEP, database, copy, "", str(step))
         killed = with_failing(NO_LINKS[:1], *script).returncode == -signal.SIGKILL
         if copy.exists():
             assert audit_database(str(copy)).findings == ()

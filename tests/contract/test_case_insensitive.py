@@ -12,18 +12,10 @@ import pytest
 
 from benefits_core import GetUser
 from benefits_sqlite import SqliteStore, audit_database
-from contract.running import Answer, Service, benefits, running, seed
+from contract.running import Answer, Service, benefits, running
 
 HEADER = "X-Forwarded-User"
 OPTION = "--identity-case-insensitive"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Return a database that was seeded."""
-    path = tmp_path / "benefits.db"
-    seed(path)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -171,15 +171,18 @@ def test_a_worker_that_never_begins_to_serve_is_replaced(database: Path) -> None
         service.wait_until_it_answers()
 
 
+def slow_flushes(seconds: int) -> list[str]:
+    """Return a command of strace that makes every flush to the disk take so many seconds."""
+    require(shutil.which("strace"), "this test needs strace")
+    flushes = "fsync,fdatasync"
+    injection = f"inject={flushes}:delay_enter={seconds}s"
+    return ["strace", "-f", "-o", "/dev/null", "-e", f"trace={flushes}", "-e", injection]
+
+
 @contextmanager
 def slow_disk(process: int, seconds: int) -> Iterator[None]:
     """Make every flush of a process to the disk take so many seconds."""
-    require(shutil.which("strace"), "this test needs strace")
-    flushes = "fsync,fdatasync"
-    command = ["strace", "-f", "-p", str(process), "-o", "/dev/null", "-e", f"trace={flushes}"]
-    tracer = subprocess.Popen(
-        [*command, "-e", f"inject={flushes}:delay_enter={seconds}s"], stderr=subprocess.PIPE, text=True
-    )
+    tracer = subprocess.Popen([*slow_flushes(seconds), "-p", str(process)], stderr=subprocess.PIPE, text=True)
     assert tracer.stderr
     line = tracer.stderr.readline()
     require("attached" in line, f"this test needs the right to trace a process: {line}")
@@ -223,10 +226,7 @@ def timed(service: Service, user_id: str) -> tuple[Answer, float]:
 
 
 def test_a_disk_that_hangs_at_the_start_ends_it_with_status_2(database: Path) -> None:
-    require(shutil.which("strace"), "this test needs strace")
-    flushes = "fsync,fdatasync"
-    tracing = ["strace", "--daemonize", "-f", "-o", "/dev/null", "-e", f"trace={flushes}"]
-    hanging = [*tracing, "-e", f"inject={flushes}:delay_enter=100s"]
+    hanging = [*slow_flushes(100), "--daemonize"]
     service = start(database, before=hanging, program=impatient(START=1), traced=True)
     try:
         wait_for(lambda: f"benefits: {database} could not be opened within 1 s\n" in service.log.read_text())

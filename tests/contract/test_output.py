@@ -20,19 +20,10 @@ import pytest
 from benefits_service.output import Output
 from benefits_sqlite import audit_database
 from contract.faults import serving
-from contract.running import SEED, Service, benefits, seed
+from contract.running import PROGRAM, SEED, Service, benefits
 from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
-COMMAND = [sys.executable, "-m", "benefits_service"]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Return where the database of a test lies; it has a catalogue."""
-    path = tmp_path / "benefits.db"
-    seed(path)
-    return path
 
 
 def damage(database: Path) -> None:
@@ -44,7 +35,7 @@ def damage(database: Path) -> None:
 def run(command: str, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
     """Run a command of the shell, in which "$@" is the ``benefits`` command with its arguments."""
     return subprocess.run(
-        ["/bin/bash", "-o", "pipefail", "-c", command, "bash", *COMMAND, *map(str, arguments)],
+        ["/bin/bash", "-o", "pipefail", "-c", command, "bash", *PROGRAM, *map(str, arguments)],
         capture_output=True,
         timeout=A_LONG_TIME,
         check=False,

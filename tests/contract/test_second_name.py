@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -14,25 +13,16 @@ import pytest
 
 from benefits_sqlite.second_name import find_second_name
 from contract.faults import with_mounts
-from contract.running import SEED, benefits, running, seed
+from contract.running import PROGRAM, SEED, benefits, running
 
 HARD_LINKS = "it has 2 names (hard links), and SQLite keeps a log beside each"
 MOUNTED = "it is mounted without its folder, so SQLite's log is not kept beside the original"
 
-BENEFITS = (sys.executable, "-m", "benefits_service")
 WRITING: Sequence[Sequence[str | Path]] = [
     ("serve", "--port", "1"),
     ("seed", SEED),
     ("seed", "--if-empty", SEED),
 ]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Return a database that was seeded."""
-    path = tmp_path / "benefits.db"
-    seed(path)
-    return path
 
 
 def test_without_a_free_descriptor_no_second_name_is_seen(database: Path) -> None:
@@ -97,7 +87,7 @@ def mounted(database: Path, *arguments: str | Path, more: str = "") -> subproces
     inside.parent.mkdir(exist_ok=True)
     inside.touch()
     mounts = f"mount --bind '{database}' '{inside}'\n{more}"
-    return with_mounts(mounts, *BENEFITS, *arguments, "--database", inside)
+    return with_mounts(mounts, *PROGRAM, *arguments, "--database", inside)
 
 
 @pytest.mark.parametrize("arguments", WRITING, ids=["serve", "seed", "seed if empty"])
@@ -128,7 +118,7 @@ def test_a_link_to_a_file_that_is_mounted_alone_is_refused_too(database: Path) -
     link.symlink_to(inside)
     mounts = f"mount --bind '{database}' '{inside}'"
 
-    done = with_mounts(mounts, *BENEFITS, "seed", SEED, "--database", link)
+    done = with_mounts(mounts, *PROGRAM, "seed", SEED, "--database", link)
 
     assert (done.returncode, MOUNTED in done.stderr) == (2, True)
 
@@ -143,7 +133,7 @@ def test_a_folder_may_be_mounted(database: Path) -> None:
 
 
 def test_without_proc_a_file_is_written_to(database: Path) -> None:
-    done = with_mounts("mount -t tmpfs none /proc", *BENEFITS, "seed", SEED, "--database", database)
+    done = with_mounts("mount -t tmpfs none /proc", *PROGRAM, "seed", SEED, "--database", database)
 
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -17,19 +17,11 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import descendants
-from contract.running import Service, seed, start
+from contract.running import Service, start
 from contract.test_faults import connections, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """Return where the database of a test lies; it has a catalogue."""
-    path = tmp_path / "benefits.db"
-    seed(path)
-    return path
 
 
 class Terminal:

@@ -12,7 +12,7 @@ import pytest
 
 from benefits_core import UnitOfWork, User
 from benefits_sqlite import Audit, SqliteStore, audit_database
-from contract.builders import order, stocked
+from contract.builders import order, with_two_orders
 from unit.command import Command
 
 LINES = """
@@ -39,9 +39,7 @@ def path(tmp_path: Path) -> Path:
     """Return the path of a database with two users: jo has placed the orders 1 and 2, and al the order 3."""
     path = tmp_path / "benefits.db"
     with SqliteStore(path) as store:
-        stocked(store)
-        order(store, "jo", "netflix", "spotify")
-        order(store, "jo", "flu-shot")
+        with_two_orders(store)
         order(store, "al", "gym")
     return path
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from benefits_sqlite import SqliteStore
-from contract.builders import order, stocked
+from contract.builders import with_two_orders
 from contract.faults import with_failing, with_mounts
+from contract.running import PROGRAM
 from unit.command import Command
 from unit.test_migrations import NAMES, database_at
 
@@ -20,7 +20,6 @@ EARLIER = (
     "benefits.db: it is of an earlier version; `benefits serve` or `benefits seed` brings it up to date\n"
 )
 SOUND = "benefits.db is sound: 2 users, 1 orders, 2 products.\n"
-BENEFITS = (sys.executable, "-m", "benefits_service")
 
 LITESTREAM = """
     CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER);
@@ -38,9 +37,7 @@ def path(tmp_path: Path) -> Path:
     """Return the path of a database of this version: jo has placed the orders 1 and 2."""
     path = tmp_path / "benefits.db"
     with SqliteStore(path) as store:
-        stocked(store)
-        order(store, "jo", "netflix", "spotify")
-        order(store, "jo", "flu-shot")
+        with_two_orders(store)
     return path
 
 
@@ -114,8 +111,8 @@ class TestEarlierVersion:
         path = database_at(folder / "benefits.db", NAMES[0])
         by_hand(path, f"PRAGMA journal_mode = {journal}")
         mounts = f"mount --bind '{folder}' '{folder}'; mount -o remount,bind,ro '{folder}'"
-        checked = with_mounts(mounts, *BENEFITS, "check", "--database", path)
-        copied = with_mounts(mounts, *BENEFITS, "backup", tmp_path / "copy.db", "--database", path)
+        checked = with_mounts(mounts, *PROGRAM, "check", "--database", path)
+        copied = with_mounts(mounts, *PROGRAM, "backup", tmp_path / "copy.db", "--database", path)
 
         assert (checked.returncode, checked.stderr) == (copied.returncode, copied.stderr) == (0, "")
         assert "is of an earlier version" in checked.stdout
@@ -132,7 +129,7 @@ class TestEarlierVersion:
         small = tmp_path / "small"
         small.mkdir()
         mounts = f"mount -t tmpfs -o size=100k none '{small}'; export SQLITE_TMPDIR='{small}'"
-        done = with_mounts(mounts, *BENEFITS, "check", "--database", path)
+        done = with_mounts(mounts, *PROGRAM, "check", "--database", path)
 
         message = "database or disk is full; set SQLITE_TMPDIR to a folder with room for a copy"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"benefits: {path}: {message}\n")
@@ -220,7 +217,7 @@ class TestUnfinished:
     def test_a_file_that_can_not_be_read_is_not_called_damaged(self, path: Path, first: int) -> None:
         """As over a network. SQLite itself takes EIO, which a broken disk causes, for damage."""
         done = with_failing(
-            [f"pread64:error=ETIMEDOUT:when={first}+"], *BENEFITS, "check", "--database", path, only=path
+            [f"pread64:error=ETIMEDOUT:when={first}+"], *PROGRAM, "check", "--database", path, only=path
         )
 
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"benefits: {path}: disk I/O error\n")

@@ -17,27 +17,9 @@ import pytest
 from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 from contract.builders import CATALOGUE, order, stocked
+from contract.faults import KILLED_AT_A_STEP
 from unit.command import Command
 from waiting import A_LONG_TIME
-
-# Makes a backup, and is killed when it asks the system for the given number of things about the unfinished file.
-KILLED_AT_A_STEP = """
-import os, signal, sys
-from pathlib import Path
-from benefits_sqlite import back_up_database
-
-source, target, overwrite, steps_left = sys.argv[1], Path(sys.argv[2]), bool(sys.argv[3]), int(sys.argv[4])
-
-def count(event, arguments):
-    global steps_left
-    if any(".unfinished" in str(argument) for argument in arguments):
-        steps_left -= 1
-        if steps_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(count)
-back_up_database(source, target, overwrite=overwrite)
-"""
 
 # Makes a backup where files have a maximum size: there, the process is killed, or its write fails.
 STOPPED_AT_A_SIZE = """
