@@ -27,7 +27,7 @@ _EXACT: Final = Context(prec=64, traps=[Inexact, InvalidOperation])
 _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # NFC composes at most four code points into one, so longer input can't become short enough. It is refused before
 # normalisation, which takes quadratic time for thousands of combining marks.
-_MAX_DECOMPOSED_LENGTH: Final = 4 * MAX_ID_LENGTH
+MAX_DECOMPOSED_LENGTH: Final = 4 * MAX_ID_LENGTH
 
 
 def money(value: object, field: str = "money") -> Decimal:
@@ -74,7 +74,7 @@ def normal_user_id(name: str) -> str:
     """
     if isinstance(name, str):
         trimmed = name.strip()
-        if len(trimmed) <= _MAX_DECOMPOSED_LENGTH:
+        if len(trimmed) <= MAX_DECOMPOSED_LENGTH:
             normal = unicodedata.normalize("NFC", trimmed)
             if 1 <= len(normal) <= MAX_ID_LENGTH and not _NOT_TEXT.search(normal):
                 return normal

@@ -175,6 +175,6 @@ def error_body(code: str, detail: str | None = None) -> bytes:
     return encode(ErrorResponse(code, msgspec.UNSET if detail is None else detail))
 
 
-def health_body() -> bytes:
-    """Encode that the service can reach its store."""
-    return encode(HealthResponse())
+def health_body(status: Literal["ok", "read_only"] = "ok") -> bytes:
+    """Encode what the service can do with its store."""
+    return encode(HealthResponse(status))

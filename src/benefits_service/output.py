@@ -1,4 +1,4 @@
-"""Standard output and standard error whose writes never raise: a full disk or a closed terminal stops no command.
+"""Makes writes to standard output and standard error never raise, so that a full disk stops no command.
 
 Standard error never blocks either: a log that no process reads would stop every request. What can't be written is lost.
 """
@@ -43,14 +43,13 @@ class Output(io.FileIO):
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of it, or lose it. Return its length, in any case."""
         whole = bytes(data)
-        ready = self._write_rest()
-        if ready:
+        if self._write_rest():
             self._rest = whole
             self._write_rest()
-        if not ready or self._rest == whole:
-            self.lost += 1
-        if self._rest == whole:
+            if self._rest != whole:  # it has begun at least; the next write finishes it
+                return len(whole)
             self._rest = b""
+        self.lost += 1
         return len(whole)
 
     def _write_rest(self) -> bool:

@@ -1,6 +1,6 @@
-"""The user ids that use cases receive, and user ids whose case does not matter.
+"""Converts the user ids that use cases receive, for example to ignore case.
 
-The latter are for a proxy whose directory takes ``jdoe`` and ``JDoe`` for the same person.
+Case is ignored for a directory that treats ``jdoe`` and ``JDoe`` as one user.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import attrs
 
 from benefits_core import UseCases
-from benefits_core.values import MAX_ID_LENGTH, normal_user_id
-
-# No character is composed of more code points. A longer name stays too long, so it is refused before the work on it.
-_MAX_LENGTH: Final = 4 * MAX_ID_LENGTH
+from benefits_core.values import MAX_DECOMPOSED_LENGTH, normal_user_id
 
 # The use cases that concern no user. Every other one takes the id of its user first, also a new one.
 _WITHOUT_USER: Final = frozenset({"list_products", "ping"})
@@ -33,7 +30,7 @@ def folded_user_id(name: str) -> str:
     :raises InvalidUserIdError: it has not 1 to 64 code points then, or holds a control character.
     """
     trimmed = name.strip()
-    if len(trimmed) > _MAX_LENGTH:
+    if len(trimmed) > MAX_DECOMPOSED_LENGTH:
         return normal_user_id(name)  # which refuses it
     return normal_user_id(unicodedata.normalize("NFD", trimmed).casefold())
 

@@ -56,12 +56,6 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
     return click.option(*names, cls=_Setting, envvar=variable, show_envvar=True, **attributes)
 
 
-case_insensitive_option = setting(
-    "--identity-case-insensitive",
-    is_flag=True,
-    help="Case-fold all user ids, as directories do that ignore case: JDoe is jdoe.",
-)
-
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
 
@@ -77,7 +71,7 @@ def require_database(database: str) -> None:
 
 
 def require_output() -> None:
-    """Refuse to succeed if standard output could not be written: for commands whose output is their result.
+    """Raise an error if standard output could not be written. For commands whose result is their output.
 
     :raises Failure: something is missing from standard output.
     """

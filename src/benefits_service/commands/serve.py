@@ -16,13 +16,7 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import (
-    Failure,
-    case_insensitive_option,
-    database_option,
-    examples,
-    setting,
-)
+from benefits_service.commands.common import Failure, database_option, examples, setting
 from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
@@ -122,7 +116,11 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
 )
-@case_insensitive_option
+@setting(
+    "--identity-case-insensitive",
+    is_flag=True,
+    help="Case-fold all user ids, as directories do that ignore case: JDoe is jdoe.",
+)
 @setting(
     "--root-path",
     callback=_require_root_path,

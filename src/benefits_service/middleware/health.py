@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, request
 
-from benefits_http.wire import HealthResponse, encode
+from benefits_http.wire import health_body
 
 
 def show_health(app: Flask, can_change: Callable[[], bool]) -> None:
@@ -22,7 +22,7 @@ def show_health(app: Flask, can_change: Callable[[], bool]) -> None:
         if request.endpoint is None or request.endpoint.rpartition(".")[2] != "healthz":
             return response
         if response.status_code == HTTPStatus.OK and not can_change():
-            response.set_data(encode(HealthResponse("read_only")))
+            response.set_data(health_body("read_only"))
         return response
 
     app.after_request(add_health)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
@@ -43,12 +43,12 @@ class NoWorkerError(Exception):
 
 
 def _begin_work(
-    build: Callable[[], ASGIApplication], held: Sequence[InheritedDescriptor], pulse: InheritedDescriptor
+    build: Callable[[], ASGIApplication], address: InheritedDescriptor, pulse: InheritedDescriptor
 ) -> ASGIApplication:
     """Return the application that this worker process serves."""
     protect()
     # The thread also keeps the address claimed as long as this process may listen there.
-    Thread(target=_end_with_parent, args=[held], daemon=True).start()
+    Thread(target=_end_with_parent, args=[address], daemon=True).start()
     # Granian's threads may still run while the interpreter shuts down, and would abort the process (before Python 3.14).
     # What is registered first runs last.
     atexit.register(os._exit, 0)
@@ -85,7 +85,7 @@ def _terminal_signals_blocked() -> Iterator[None]:
     It ends its workers by SIGTERM, after which they answer the requests in flight.
     """
     signals = {signal.SIGINT, signal.SIGHUP}
-    resource_tracker.ensure_running()  # which multiprocessing needs, and whose start would unblock SIGINT
+    resource_tracker.ensure_running()  # first, for multiprocessing unblocks SIGINT when it starts this process
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
@@ -166,5 +166,5 @@ def serve(build: Callable[[], ASGIApplication], *, address: socket, workers: int
         respawn_failed_workers=True,
         workers_kill_timeout=GRACE,
     )
-    begin = partial(_begin_work, build, [InheritedDescriptor(address.fileno())], server.liveness.pulse)
+    begin = partial(_begin_work, build, InheritedDescriptor(address.fileno()), server.liveness.pulse)
     server.serve(target_loader=begin, wrap_loader=False)
