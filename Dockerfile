@@ -53,8 +53,7 @@ RUN pip wheel --no-build-isolation --no-deps --wheel-dir wheel . \
 FROM python:${PYTHON_VERSION}-slim AS service
 LABEL org.opencontainers.image.title="benefits" \
       org.opencontainers.image.description="Employee benefits: what is on offer, what is left to spend, and orders" \
-      org.opencontainers.image.version="0.2.0" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim"
+      org.opencontainers.image.version="0.2.0"
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin benefits \
     && install --directory --owner=benefits --group=benefits /data
 COPY --from=build /opt/benefits /opt/benefits

@@ -21,7 +21,7 @@ def usable_processors(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield each limit, in processors. A group obeys the limits of the groups that it is in, too."""
+    """Yield the limit of each control group of this process, and of each group around it, in processors."""
     control_groups = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)

@@ -65,7 +65,7 @@ def _text(file: bytes) -> str:
 
 
 def _wide_encoding(file: bytes) -> str | None:
-    """Return the name of an encoding whose characters take two or four bytes, or None if the file has no such encoding.
+    """Return "UTF-16" or "UTF-32" if the file has that encoding; otherwise None.
 
     Without a byte order mark, the zero bytes tell it: JSON begins with ASCII characters (RFC 4627, section 3).
     """

@@ -54,7 +54,7 @@ class _File(StaticFile):  # type: ignore[misc] # WhiteNoise has no types
         return parse_etags(environ.get("HTTP_IF_NONE_MATCH")).contains_weak(self.etag.strip('"'))
 
     def is_current(self) -> bool:
-        """Return whether the files are those whose hash and lengths are known.
+        """Return whether the files have not changed since they were hashed.
 
         :raises OSError: one of them is gone.
         """

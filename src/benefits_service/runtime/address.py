@@ -26,9 +26,8 @@ def claim(host: str, port: int) -> socket.socket:
         claimed.bind(address)
         claimed.listen(1)
         claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        with suppress(
-            OSError
-        ):  # other systems than Linux can't end listening; there, nothing connects to it by chance
+        # Only Linux can end listening. Elsewhere, nothing connects to it by chance.
+        with suppress(OSError):
             claimed.shutdown(socket.SHUT_RD)
         # Not before: another service with this option could have bound as well.
         claimed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

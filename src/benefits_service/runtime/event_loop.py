@@ -53,9 +53,8 @@ class EventLoopStore:
         self._ended: deque[asyncio.Future[None]] = deque()  # the requests to resume
         self._will_resume = False
         self._failed: float | None = None  # when the last change failed, if none has succeeded since
-        self._probe: tuple[Future[None], float] | None = (
-            None  # the last change that changed nothing, and its begin
-        )
+        # The last change that changed nothing, and when it was submitted.
+        self._probe: tuple[Future[None], float] | None = None
         view: View = store if store.reads_inline else _SuspendingView(self._read)
         self.users, self.products, self.orders = view.users, view.products, view.orders
 
@@ -141,7 +140,7 @@ class EventLoopStore:
 def _in_time(do: Callable[[UnitOfWork], _Result], patience: float) -> Callable[[UnitOfWork], _Result]:
     """Return a change that refuses to begin when its request has been refused already, or should have been.
 
-    The process may have been stopped meanwhile: then no timer has run, and the store has not noticed that time has passed.
+    If the process was stopped for a while, no timer has run, and the store does not know how long the change has waited.
     """
     deadline = time.monotonic() + patience
     begun = False

@@ -18,10 +18,10 @@ from benefits_service.runtime.inheritance import InheritedDescriptor
 _TICK: Final = 1.0
 
 SILENCE: Final = 10
-"""A worker whose event loop has not turned for so many seconds is killed."""
+"""The parent kills a worker whose event loop stands still for this number of seconds."""
 
 START: Final = 30
-"""A worker that has not begun to serve after so many seconds is killed."""
+"""The parent kills a worker that does not begin to serve within this number of seconds."""
 
 HOPELESS: Final = 20
 """The service ends if for so many seconds no worker has lived longer than a moment, and another one dies."""
