@@ -178,14 +178,13 @@ def starvation(plan: Plan) -> Found:
     """Look whether each worker gets its share in a storm, and each client its answer."""
     file = files.make(plan.folder / "storm.db", files.SMALL)
     with service(file, workers=max(plan.workers, 2)) as (server, _):
-        before = server.orders_by_worker()
+        processes, before = server.processes(), server.orders_by_worker()
         name = f"orders, {MANY} clients for {plan.storm} s"
         storm = Result(name, [clients(MANY, server, ORDERS)(plan.storm)])
         time.sleep(1)  # clients have gone, but the last orders are still placed, and may have waited for long
-        after = server.orders_by_worker()
-        if after.keys() != before.keys():
+        if server.processes() != processes:
             raise InvalidError("service: a worker was replaced in the storm")
-        placed = [after[pid] - before[pid] for pid in after]
+        placed = [after - earlier for earlier, after in zip(before, server.orders_by_worker(), strict=True)]
         slow = server.slow_orders()
     least, most = min(placed) / sum(placed), max(placed) / sum(placed)
     return Found(

@@ -17,8 +17,10 @@ from typing import Final
 
 import attrs
 from prometheus_client import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
+
+from benefits_service.middleware.counts import MEMORY_FILE, PART_BYTES, Counts
+from benefits_service.middleware.metrics import PLACED
 
 ROOT: Final = Path(__file__).parents[1]
 _A_LONG_TIME: Final = 30
@@ -70,16 +72,20 @@ class Server:
         """Return the most memory that its processes have held, in MiB. What they share is counted for each."""
         return sum(map(_peak_memory, _family(self.process.pid)))
 
-    def orders_by_worker(self) -> dict[int, float]:
-        """Return how many orders each worker has placed, by the file in which it counts for the metrics of all."""
-        placed: dict[int, float] = {}
-        for pid in _family(self.process.pid):
-            folder = _environment(pid).get("PROMETHEUS_MULTIPROC_DIR")
-            file = Path(folder or "", f"counter_{pid}.db")
-            if folder and file.exists():
-                counted = MultiProcessCollector.merge([str(file)])  # type: ignore[no-untyped-call] # it has no types
-                placed[pid] = _value(counted, "benefits_orders_placed_total")
-        return placed
+    def orders_by_worker(self) -> list[float]:
+        """Return how many orders each worker has placed, from the counts that they share for the metrics."""
+        [shared] = (
+            descriptor
+            for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir()
+            if MEMORY_FILE in os.readlink(descriptor)
+        )
+        counts = shared.read_bytes()
+        parts = [Counts(counts[at : at + PART_BYTES]) for at in range(0, len(counts), PART_BYTES)]
+        return [part.totals()[(PLACED,)][0] for part in parts if (PLACED,) in part.totals()]
+
+    def processes(self) -> list[int]:
+        """Return the numbers of all its processes."""
+        return _family(self.process.pid)
 
     def slow_orders(self) -> float:
         """Return how many orders took longer than a second, by its own metrics: unanswered ones count too."""
@@ -179,11 +185,6 @@ def _peak_memory(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     [peak] = [line.split()[1] for line in status if line.startswith("VmHWM:")]
     return int(peak) / 1024
-
-
-def _environment(pid: int) -> dict[str, str]:
-    entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
 
 
 def _value(metrics: Iterator[Metric] | list[Metric], name: str, **labels: str) -> float:

@@ -31,7 +31,11 @@ _HEADER_BYTES: Final = 256
 _KEY_BYTES: Final = 136
 _ROW_BYTES: Final = _KEY_BYTES + VALUES * _NUMBER_BYTES
 _ROWS: Final = 1023
-_PART_BYTES: Final = _HEADER_BYTES + _ROWS * _ROW_BYTES
+PART_BYTES: Final = _HEADER_BYTES + _ROWS * _ROW_BYTES
+"""How much memory one worker needs."""
+
+MEMORY_FILE: Final = "benefits-metrics"
+"""What the memory of all workers is called among the open files of a process, on Linux."""
 
 # More parts than workers: one that is killed may still be ending when the next one starts.
 _SPARE_PARTS: Final = 2
@@ -46,10 +50,10 @@ class Counts:
     :param part: which part of it is this worker's.
     """
 
-    def __init__(self, memory: mmap | bytearray | None = None, part: int = 0) -> None:
-        self._memory = memoryview(bytearray(_PART_BYTES) if memory is None else memory)
+    def __init__(self, memory: mmap | bytearray | bytes | None = None, part: int = 0) -> None:
+        self._memory = memoryview(bytearray(PART_BYTES) if memory is None else memory)
         self._parts = [
-            _Part(self._memory[at : at + _PART_BYTES]) for at in range(0, len(self._memory), _PART_BYTES)
+            _Part(self._memory[at : at + PART_BYTES]) for at in range(0, len(self._memory), PART_BYTES)
         ]
         self._own = self._parts[part]
         self._rows = dict(self._own.rows())
@@ -120,7 +124,7 @@ class ReservedCounts:
                 fcntl.lockf(self._descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, part)
             except OSError:
                 continue
-            return Counts(mmap(self._descriptor.number, self._parts * _PART_BYTES), part)
+            return Counts(mmap(self._descriptor.number, self._parts * PART_BYTES), part)
         return None
 
 
@@ -130,7 +134,7 @@ def reserve_counts(workers: int) -> ReservedCounts:
     :raises OSError: there is none.
     """
     parts = workers + _SPARE_PARTS
-    return ReservedCounts(InheritedDescriptor(_reserve(parts * _PART_BYTES)), parts)
+    return ReservedCounts(InheritedDescriptor(_reserve(parts * PART_BYTES)), parts)
 
 
 def _reserve(size: int) -> int:
@@ -149,6 +153,6 @@ def _reserve(size: int) -> int:
 
 def _memory_file() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("benefits-metrics")
+        return os.memfd_create(MEMORY_FILE)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

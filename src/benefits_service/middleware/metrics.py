@@ -26,11 +26,13 @@ _PROBES: Final = frozenset({"/healthz", "/api/healthz", "/metrics"})
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SUM: Final = VALUES - 1
 
+PLACED: Final = "placed"
+"""The key of the row that counts the orders placed."""
+
 _ZEROS: Final = [0.0] * VALUES
 
 # What the keys of rows begin with.
 _REQUEST: Final = "request"
-_PLACED: Final = "placed"
 _REFUSED: Final = "refused"
 
 _Arguments = ParamSpec("_Arguments")
@@ -55,7 +57,7 @@ class Metrics(Collector):
         self._refusals = [
             spec.code for kind, spec in ERROR_SPECS.items() if issubclass(kind, OrderRefusedError)
         ]
-        self._placed = self._counts.row(_PLACED)
+        self._placed = self._counts.row(PLACED)
         self._refused = {code: self._counts.row(_REFUSED, code) for code in self._refusals}
         self._request = cache(self._request_row)
 
@@ -107,7 +109,7 @@ class Metrics(Collector):
         requests = {tuple(labels): row for (kind, *labels), row in totals.items() if kind == _REQUEST}
         yield from _request_metrics(requests)
         placed = CounterMetricFamily("benefits_orders_placed", "Orders placed.")
-        placed.add_metric([], totals.get((_PLACED,), _ZEROS)[0])
+        placed.add_metric([], totals.get((PLACED,), _ZEROS)[0])
         yield placed
         refused = CounterMetricFamily(
             "benefits_orders_refused", "Orders refused, by reason.", labels=["reason"]
