@@ -2,13 +2,14 @@
 
 VENV ?= .venv
 PORT ?=
-DATABASE ?= $(or $(BENEFITS_DATABASE),benefits.db)
+DATABASE ?=
 PYTHON ?=
 # What is installed again after a change of it. It is empty where all is installed already, as in a container.
 INSTALL_FROM ?= pyproject.toml
 BENCH ?=
 
 bin := $(VENV)/bin
+settings := $(if $(PORT),BENEFITS_PORT="$(PORT)") $(if $(DATABASE),BENEFITS_DATABASE="$(DATABASE)")
 wheel := build/wheel
 pip := $(bin)/python -m pip --disable-pip-version-check --quiet
 # In processes, each with whole files, for many tests of a file share a service. Files with few tests may last long, so
@@ -26,11 +27,11 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/service-installed ## install what is missing, fill an empty database from seed.json, serve on PORT=4000
-	@$(bin)/benefits seed --if-empty seed.json --database "$(DATABASE)"
-	@exec $(bin)/benefits serve $(if $(PORT),--port "$(PORT)") --database "$(DATABASE)"
+	@$(settings) $(bin)/benefits seed --if-empty seed.json
+	@$(settings) exec $(bin)/benefits serve
 
 seed: $(VENV)/service-installed ## load seed.json into DATABASE=benefits.db again, after you changed it
-	@$(bin)/benefits seed seed.json --database "$(DATABASE)"
+	@$(settings) $(bin)/benefits seed seed.json
 
 test: $(VENV)/dev-installed ## install what is missing and run the tests
 	@$(bin)/python -m pytest $(quickly)

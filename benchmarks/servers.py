@@ -77,7 +77,7 @@ class Server:
         [shared] = (
             descriptor
             for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir()
-            if MEMORY_FILE in os.readlink(descriptor)
+            if MEMORY_FILE in str(descriptor.readlink())
         )
         counts = shared.read_bytes()
         parts = [Counts(counts[at : at + PART_BYTES]) for at in range(0, len(counts), PART_BYTES)]

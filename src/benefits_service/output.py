@@ -33,12 +33,19 @@ class Output(io.FileIO):
     def __init__(self, descriptor: int, *, wait: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self._wait = wait
-        self._write = partial(os.write, descriptor) if wait else _non_blocking_write(descriptor)
+        self._write: _Write = partial(os.write, descriptor)
+        if not wait:
+            self.stop_waiting()
         self._rest = b""  # of a write that could only begin
         self.failure: OSError | None = None
         """Why the last write that was lost was lost."""
         self.lost = 0
         """How many writes were lost."""
+
+    def stop_waiting(self) -> None:
+        """From now on, lose a write for which a full pipe or a stopped terminal has no room."""
+        self._wait = False
+        self._write = _non_blocking_write(self.fileno())
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of it, or lose it. Return its length, in any case."""
@@ -75,10 +82,15 @@ def _non_blocking_write(descriptor: int) -> _Write:
         try:
             own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:  # no /proc, or another user's terminal
-            pass
-        else:
-            return partial(os.write, own)
+            return partial(_write_if_ready, descriptor)
+        return partial(os.write, own)
     return partial(os.write, descriptor)
+
+
+def _write_if_ready(descriptor: int, data: bytes) -> int:
+    if not select.select([], [descriptor], [], 0)[1]:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return os.write(descriptor, data[: select.PIPE_BUF])  # for so much there is room
 
 
 def _send(connection: socket.socket, data: bytes) -> int:
@@ -104,6 +116,12 @@ def protect() -> None:
             line_buffering=True,
         )
         setattr(sys, name, text)
+
+
+def stop_waiting() -> None:
+    """From now on, lose what standard output has no room for. For a service: it must go on although no program reads it."""
+    if "stdout" in _installed:
+        _installed["stdout"].stop_waiting()
 
 
 def _open_missing_descriptors() -> None:

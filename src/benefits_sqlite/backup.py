@@ -11,7 +11,7 @@ from tempfile import mkstemp
 from typing import Final
 
 from benefits_core.errors import StorageUnavailableError
-from benefits_sqlite.inspection import inspect, open_for_reading
+from benefits_sqlite.inspection import inspect, open_for_reading, require_own_name
 from benefits_sqlite.ownership import copy_ownership
 from benefits_sqlite.publishing import publish
 from benefits_sqlite.second_name import find_second_name
@@ -35,6 +35,7 @@ def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> tup
     :raises StorageUnavailableError: the database can't be read, or the target is no file that a copy may replace.
     """
     inspect(path, to_write=False)
+    require_own_name(str(target))
     _refuse_special_file(target)
     if overwrite:
         target = Path(os.path.realpath(target))

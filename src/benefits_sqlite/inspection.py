@@ -20,6 +20,9 @@ from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
 # The length of the header with which every SQLite file begins.
 _HEADER_BYTES: Final = 100
 
+# How the names of the files end that SQLite and this package keep beside a database.
+_COMPANIONS: Final = ("-wal", "-shm", "-journal", "-lock", "-next")
+
 # The result codes by which SQLite says that it could not read or write, and not that something is wrong in the file.
 _UNREADABLE: Final = frozenset(
     {
@@ -62,6 +65,18 @@ def _code(error: sqlite3.DatabaseError) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def require_own_name(path: str) -> None:
+    """Refuse the name of a file that belongs to a database beside it, such as its log.
+
+    :raises StorageUnavailableError: it is such a name. To replace a log loses what only the log holds.
+    """
+    file = os.path.realpath(path)
+    for ending in _COMPANIONS:
+        database = Path(file.removesuffix(ending))
+        if file.endswith(ending) and database.exists():
+            raise StorageUnavailableError(f"{path}: it belongs to the database {database}; name another file")
+
+
 def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> None:
     """Raise an error unless the file is our database, or can become it: a missing or an empty one can. It is not touched.
 
@@ -81,6 +96,7 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
 
 
 def _inspect_place(path: str, *, to_write: bool) -> os.stat_result | None:
+    require_own_name(path)
     folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise StorageUnavailableError(f"{path}: its folder does not exist; create it first")
@@ -106,13 +122,21 @@ def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
     """Return a connection that changes nothing, not even when it is closed.
 
     :param wait: how long its statements wait for another program that has locked the file, in seconds.
+    :raises StorageUnavailableError: its log can't be read in this folder.
     """
     file = Path(path).resolve()
-    # SQLite reads a file with a write-ahead log only where it can create one. Where it can't and there is none, nothing
-    # writes to the file; "immutable" tells SQLite so.
-    writable = os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True)
-    logs = [Path(f"{file}-{kind}") for kind in ("wal", "journal")]
-    options = "" if writable or any(log.exists() for log in logs) else "&immutable=1"
+    options = ""
+    # SQLite reads a file with a write-ahead log only if it finds the log and its index, or can create them.
+    if not os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
+        wal, index, journal = (Path(f"{file}-{kind}") for kind in ("wal", "shm", "journal"))
+        if not (wal.exists() and index.exists()):
+            for log in wal, journal:
+                if log.exists() and log.stat().st_size > 0:
+                    raise StorageUnavailableError(
+                        f"{path}: its log can't be read in a folder that may not be written to;"
+                        f" copy it and {log.name} to another folder"
+                    )
+            options = "&immutable=1"  # nothing is in a log, and nothing writes to the file
     return sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
 
 

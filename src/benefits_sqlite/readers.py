@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from benefits_core.errors import StorageUnavailableError
 from benefits_core.model import Order, OrderLine, Product, User
 from benefits_core.values import from_cents
 
@@ -104,6 +105,16 @@ class SqliteProductReader:
         return {product.product_id: product for product in map(_product, rows)}
 
 
+def catalogue_row(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the only row of the table ``catalogue``.
+
+    :raises StorageUnavailableError: it has none, or several: another program has changed it.
+    """
+    if len(rows) != 1:
+        raise StorageUnavailableError("the table catalogue is damaged; restore the file from a backup")
+    return rows[0]
+
+
 @attrs.define
 class LastCatalogue:
     """The catalogue as it was read last, with its version: it is read all the time, and hardly ever changes."""
@@ -129,7 +140,7 @@ class SqliteCatalogueReader(SqliteProductReader):
         return products
 
     def _version(self) -> int:
-        [[version]] = self._query(_SELECT_VERSION)
+        [version] = catalogue_row(self._query(_SELECT_VERSION))
         return int(version)
 
 

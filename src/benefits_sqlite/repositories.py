@@ -18,6 +18,7 @@ from benefits_sqlite.readers import (
     SqliteOrderReader,
     SqliteProductReader,
     SqliteUserReader,
+    catalogue_row,
     user_from,
 )
 
@@ -52,7 +53,7 @@ class Cache:
     def refresh(self, session: Session) -> None:
         """Query, if need be."""
         if not self._fresh:
-            [[version, self.last_order]] = session.query(_SELECT_HEAD)
+            version, self.last_order = catalogue_row(session.query(_SELECT_HEAD))
             if version != self._version:
                 self._version, self.products = version, {}
             self._fresh = True

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.ownership import copy_ownership
 
 try:
@@ -95,7 +96,10 @@ def _open(path: str, database: str) -> int:
         file = os.open(path, flags, 0o644)
     except PermissionError:
         # The owner of the database changed later, or an earlier version of this program left it.
-        Path(path).unlink()
+        try:
+            Path(path).unlink()
+        except PermissionError as error:  # the file of another user in a folder such as /tmp
+            raise StorageUnavailableError(f"{path}: it may not be opened; remove this empty file") from error
         file = os.open(path, flags, 0o644)
     status = os.fstat(file)
     if status.st_size == 0 and status.st_nlink == 1:  # otherwise it is not one that this program created

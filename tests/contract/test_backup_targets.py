@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import KILLED_AT_A_STEP, with_failing, with_mounts
-from contract.running import benefits
+from contract.running import SEED, benefits
 
 # It writes no .pyc files: they would be renamed too.
 BENEFITS = (sys.executable, "-B", "-m", "benefits_service")
@@ -224,3 +226,59 @@ def test_a_copy_that_root_makes_has_the_owner_and_the_mode_of_the_database(
 
     status = copy.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12_345, 23_456, 0o640)
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal", "-lock", "-next"])
+@pytest.mark.parametrize("through", ["the name", "a link to it", "a link to the folder"])
+def test_a_file_that_belongs_to_a_database_is_not_replaced_and_not_created(
+    database: Path, copy: Path, ending: str, through: str
+) -> None:
+    """Its own files, and those of any other database: what only a log holds would be lost."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("SELECT 1 FROM catalogue").fetchall()  # so that all of them are there
+        companion = Path(f"{database}{ending}")
+        before = companion.read_bytes() if companion.exists() else None
+        target = companion
+        if through == "a link to it":
+            target = copy.with_name("link")
+            target.symlink_to(companion)
+        elif through == "a link to the folder":
+            copy.with_name("folder").symlink_to(database.parent)
+            target = copy.with_name("folder") / companion.name
+        for source in make_another(copy), database:
+            for options in (), ("--overwrite",):
+                done = benefits("backup", target, *options, "--database", source)
+
+                message = f"{target}: it belongs to the database {database}; name another file"
+                assert (done.returncode, done.stderr) == (2, f"benefits: {message}\n")
+        assert (companion.read_bytes() if companion.exists() else None) == before
+
+
+def make_another(copy: Path) -> Path:
+    """Return another database."""
+    another = copy.with_name("another.db")
+    assert benefits("seed", SEED, "--database", another).returncode == 0
+    return another
+
+
+def test_a_log_is_not_taken_for_an_empty_database(database: Path) -> None:
+    for name in f"{database}-wal", f"{database}-journal":
+        done = benefits("seed", SEED, "--database", name)
+
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "belongs to the database" in done.stderr
+
+
+def test_a_name_that_only_ends_like_that_of_a_log_can_be_given(database: Path, copy: Path) -> None:
+    copy = copy.with_name("company-journal")
+
+    assert benefits("backup", copy, "--database", database).returncode == 0
+    assert_whole(copy)
+
+
+def test_a_target_that_ends_in_a_slash_is_no_file(database: Path, copy: Path) -> None:
+    done = benefits("backup", f"{copy}/", "--database", database)
+
+    assert done.returncode == 2
+    assert f"{copy}/ names a directory; name a file in it" in done.stderr
+    assert not copy.exists()

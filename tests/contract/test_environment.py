@@ -40,7 +40,10 @@ CAN_NOT_LISTEN = (
 )
 
 
-@pytest.mark.parametrize("address", ["tcp://10.96.0.12:4000", "udp://10.96.0.12:53", "tcp://[fd00::1]:4000"])
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://10.96.0.12:4000", "udp://10.96.0.12:53", "tcp://[fd00::1]:4000", "TCP://10.96.0.12:4000"],
+)
 def test_the_variables_of_a_kubernetes_service_are_ignored_with_a_line(tmp_path: Path, address: str) -> None:
     """The port is the default one then."""
     done = subprocess.run(
@@ -61,7 +64,32 @@ def test_an_option_is_taken_before_such_a_variable(tmp_path: Path) -> None:
         assert "ignored" not in service.log.read_text()
 
 
-@pytest.mark.parametrize("variables", [SERVICE, {}, {"BENEFITS_PORT": "4000"}, {"PORT": "4000"}])
+def test_the_identity_header_is_never_ignored(tmp_path: Path) -> None:
+    """Without it, any client could order for every user."""
+    variables = {"BENEFITS_IDENTITY_HEADER": "tcp://10.96.0.12:4000"}
+    done = subprocess.run(
+        [PROGRAM, "serve", "--database", tmp_path / "benefits.db"],
+        capture_output=True,
+        text=True,
+        env=os.environ | variables,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'tcp://10.96.0.12:4000' is not a header name" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        SERVICE,
+        {},
+        {"BENEFITS_PORT": "4000"},
+        {"PORT": "4000"},
+        {"PORT": "tcp://10.96.0.12:4000"},
+        {"BENEFITS_DATABASE": "tcp://10.96.0.13:5432"},
+    ],
+)
 def test_make_run_serves_on_the_default_port_with_such_variables(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
@@ -19,7 +20,7 @@ import pytest
 
 from benefits_service.output import Output
 from benefits_sqlite import audit_database
-from contract.faults import serving
+from contract.faults import in_mount_namespace, serving
 from contract.running import PROGRAM, SEED, Service, benefits
 from waiting import A_LONG_TIME, wait_for
 
@@ -273,3 +274,41 @@ def test_a_log_line_about_a_file_whose_name_is_not_utf_8_is_json(tmp_path: Path)
 
 def test_a_second_service_says_in_one_line_why_it_ends_although_its_output_is_closed(database: Path) -> None:
     assert benefits("serve", "--host", "192.0.2.1", "--database", database).stderr.count("\n") == 1
+
+
+def fill(writer: int) -> None:
+    """Write to a pipe or a terminal until it has no more room."""
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(1))
+    os.set_blocking(writer, True)
+
+
+@pytest.mark.parametrize("connected", [pipe, socket_pair, terminal])
+@pytest.mark.parametrize("reopened", [True, False])
+def test_a_service_starts_although_no_process_reads_what_it_prints(
+    database: Path,
+    connected: Callable[[], AbstractContextManager[tuple[int, int]]],
+    *,
+    reopened: bool,
+) -> None:
+    # Another user's terminal can't be opened again.
+    before = [] if reopened else in_mount_namespace("mount -t tmpfs none /proc")
+    with connected() as (_, writer):
+        fill(writer)
+        with serving(database, before=before, traced=False, stdout=writer) as service:
+            os.close(writer)
+            assert service.order("jo", "netflix").status == OK
+            assert service.stop() == 0
+
+
+def test_a_service_starts_on_a_terminal_whose_output_is_stopped(database: Path) -> None:
+    """As Ctrl-S does."""
+    with terminal() as (_, writer):
+        termios.tcflow(writer, termios.TCOOFF)
+        with serving(database, stdout=writer, stderr=writer) as service:
+            os.close(writer)
+            for number in range(20):
+                assert service.order(f"user-{number}", "netflix").status == OK
+            assert service.stop() == 0

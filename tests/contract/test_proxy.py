@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from benefits_core import UseCases
+from benefits_http import create_app
+from benefits_service.middleware.metrics import Metrics
+from benefits_service.middleware.proxy import OWN_PATHS
+from benefits_service.openapi import describe_service
+from benefits_sqlite import SqliteStore
 from contract.faults import serving
 from contract.running import Service
 
@@ -94,6 +100,23 @@ def test_with_trust_the_prefix_is_the_one_that_the_last_proxy_names(trusting: Se
     assert metrics_of(trusting, "/api/openapi.json", **headers) == "/perks/metrics"
     assert server_of(trusting, "/api/openapi.json") == "/api"
     assert metrics_of(trusting, "/api/openapi.json") == "/metrics"
+
+
+@pytest.mark.parametrize("prefix", ["/users", "/users/jo", "/api"])
+def test_a_forwarded_prefix_like_a_path_of_the_service_is_not_removed_again(
+    trusting: Service, prefix: str
+) -> None:
+    headers = {"X-Forwarded-Prefix": prefix}
+    assert trusting.request("GET", "/users/jo", **headers).status == OK
+    assert trusting.request("GET", "/api/users/jo", **headers).status == OK
+    assert server_of(trusting, "/api/openapi.json", **headers) == f"{prefix}/api"
+
+
+def test_it_is_known_how_the_paths_of_the_service_begin(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "benefits.db") as store:
+        app = create_app(UseCases.over(store), document=describe_service())
+        Metrics().expose_on(app)
+        assert {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()} == OWN_PATHS
 
 
 @pytest.mark.parametrize(

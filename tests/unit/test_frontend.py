@@ -94,6 +94,33 @@ def test_a_compressed_file_that_links_outside_the_folder_is_not_sent(client: Cli
     assert client.get("/favicon.ico", headers={"Accept-Encoding": "gzip"}, buffered=True).data == b"icon"
 
 
+def test_a_file_is_sent_although_its_compressed_variant_is_deleted_after_the_start(
+    client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "build/static/js/main.8f2b1c3d.js.gz").unlink()
+    for accepted in "gzip", "":
+        response = client.get(
+            "/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": accepted}, buffered=True
+        )
+        assert (response.status_code, response.text) == (200, "a longer script")
+        assert "Content-Encoding" not in response.headers
+
+
+@pytest.mark.parametrize("other", ["a link outside", "a broken link", "a folder"])
+def test_a_file_that_something_else_replaces_after_the_start_is_a_404_of_the_api(
+    client: Client, tmp_path: Path, other: str
+) -> None:
+    icon = tmp_path / "build/favicon.ico"
+    icon.unlink()
+    if other == "a folder":
+        icon.mkdir()
+    else:
+        icon.symlink_to(tmp_path / ("secret.txt" if other == "a link outside" else "missing.txt"))
+    response = client.get("/favicon.ico", buffered=True)
+
+    assert (response.status_code, response.json) == (404, {"error": "not_found"})
+
+
 def test_the_api_is_served_beside_the_frontend(client: Client) -> None:
     assert client.get("/users/jo").status_code == 200
     assert client.get("/api/products").get_json() == {"products": []}

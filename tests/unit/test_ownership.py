@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benefits_core import StorageUnavailableError
 from benefits_sqlite import SqliteStore
 from contract.builders import order, stocked
 from contract.running import SEED, benefits
@@ -129,6 +130,24 @@ def test_members_of_a_group_can_share_a_database(folder: Path, path: Path) -> No
     order_as(SERVICE, path, OTHER)
     assert [ownership(file) for file in lock_files(path)] == [(SERVICE, OTHER, 0o660)] * 2
     order_as(SERVICE + 1, path, OTHER)
+
+
+def test_a_lock_file_of_another_user_in_a_shared_folder_is_an_error_that_says_what_to_do(
+    folder: Path, path: Path
+) -> None:
+    """In a folder such as ``/tmp``, only the owner of a file may remove it."""
+    os.chown(folder, 0, 0)
+    folder.chmod(0o1777)
+    with SqliteStore(path) as store:
+        stocked(store)
+    os.chown(path, SERVICE, SERVICE)
+    lock, _ = lock_files(path)
+    lock.chmod(0o600)
+
+    with pytest.raises(
+        StorageUnavailableError, match=f"{lock}: it may not be opened; remove this empty file"
+    ):
+        order_as(SERVICE, path)
 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])

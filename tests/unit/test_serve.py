@@ -33,6 +33,15 @@ from unit.command import Command
             "'X_User' is not a header name of letters, digits and hyphens, such as X-Forwarded-User.",
         ),
         (["--root-path", "perks"], "'perks' is not a path such as /benefits."),
+        (["--root-path", "/a/../b"], "'/a/../b' is not a path such as /benefits."),
+        (
+            ["--root-path", "/users/"],
+            "'/users/' begins as a path of the service itself; choose one such as /benefits.",
+        ),
+        (
+            ["--root-path", "/api/v1"],
+            "'/api/v1' begins as a path of the service itself; choose one such as /benefits.",
+        ),
         (["--speed", "9"], "No such option '--speed'."),
         (
             ["--host", "192.0.2.1"],

@@ -80,6 +80,18 @@ class TestFile:
         assert (tmp_path / "elsewhere" / "linked.db").exists()
         assert not (tmp_path / "linked.db").exists()
 
+    @pytest.mark.parametrize("statement", ["DELETE FROM catalogue", "INSERT INTO catalogue VALUES (9)"])
+    def test_a_catalogue_without_its_version_is_an_error_and_no_crash(
+        self, path: Path, by_hand: sqlite3.Connection, statement: str
+    ) -> None:
+        by_hand.execute(statement)
+        by_hand.commit()
+
+        with SqliteStore(path) as store, pytest.raises(StorageUnavailableError, match="catalogue is damaged"):
+            store.products.list_all()
+        with SqliteStore(path) as store, pytest.raises(StorageUnavailableError, match="catalogue is damaged"):
+            OfferProducts(store)([])
+
     def test_whatever_number_its_catalogue_has_it_is_read(
         self, path: Path, by_hand: sqlite3.Connection
     ) -> None:

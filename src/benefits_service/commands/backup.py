@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,13 +11,19 @@ from benefits_service.commands.common import Failure, database_option, examples,
 from benefits_service.composition import back_up_database
 
 
+def _require_file_name(_: click.Context, __: click.Parameter, name: str) -> Path:
+    if name.endswith(os.sep):  # a Path would lose this, and a file of that name would be made
+        raise click.BadParameter(f"{name} names a directory; name a file in it.")
+    return Path(name)
+
+
 @click.command(
     epilog=examples(
         "benefits backup copy.db",
         "benefits backup --overwrite copy.db --database /var/lib/benefits/benefits.db",
     )
 )
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(), callback=_require_file_name)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @database_option
 def backup(file: Path, *, overwrite: bool, database: str) -> None:

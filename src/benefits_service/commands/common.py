@@ -37,7 +37,7 @@ def examples(*commands: str) -> str:
 
 
 # Kubernetes sets BENEFITS_PORT to this for a Service named "benefits", and Docker does for a linked container.
-_ADDRESS_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://")
+_ADDRESS_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://", re.IGNORECASE)
 
 
 class _Setting(click.Option):
@@ -53,7 +53,8 @@ class _Setting(click.Option):
 def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - as click.option declares them
     """Return an option that an environment variable may set: ``BENEFITS_PORT`` for ``--port``."""
     variable = "BENEFITS_" + names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, cls=_Setting, envvar=variable, show_envvar=True, **attributes)
+    attributes.setdefault("cls", _Setting)
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")

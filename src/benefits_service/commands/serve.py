@@ -21,7 +21,7 @@ from benefits_service.composition import build_app, fold_existing_user_ids, stor
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.proxy import require_root_path
-from benefits_service.output import printable
+from benefits_service.output import printable, stop_waiting
 from benefits_service.runtime import server
 from benefits_service.runtime.address import claim
 from benefits_service.runtime.liveness import HOPELESS, START
@@ -45,7 +45,7 @@ def _require_origins(_: click.Context, __: click.Parameter, values: tuple[str, .
 
 
 def _require_header(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
-    # Click treats an empty variable as unset. Here it is a mistake: without the header, the service would be open to all.
+    # Click treats an empty variable as unset. Here it is a mistake.
     if name is None:
         name = os.environ.get(str(option.envvar))
     try:
@@ -112,6 +112,7 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
 )
 @setting(
     "--identity-header",
+    cls=click.Option,  # no value of the variable is ignored: the service would be open to all
     callback=_require_header,
     metavar="NAME",
     help="The header in which a proxy names the user, such as X-Forwarded-User. Users then act for themselves only.",
@@ -160,6 +161,7 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     database: str,
 ) -> None:
     """Serve the API until SIGTERM, SIGHUP or Ctrl-C. The database is created if it does not exist."""
+    stop_waiting()
     try:
         claimed = claim(host, port)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -54,11 +55,10 @@ class _File(StaticFile):  # type: ignore[misc] # WhiteNoise has no types
         return parse_etags(environ.get("HTTP_IF_NONE_MATCH")).contains_weak(self.etag.strip('"'))
 
     def is_current(self) -> bool:
-        """Return whether the files have not changed since they were hashed.
-
-        :raises OSError: one of them is gone.
-        """
-        return [_version(Path(path).stat()) for path in self._variants] == self._version
+        """Return whether the files have not changed since they were hashed, and none of them is gone."""
+        with suppress(OSError):
+            return [_version(Path(path).stat()) for path in self._variants] == self._version
+        return False
 
 
 def _hash(path: str) -> str:
@@ -123,6 +123,8 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
     def _renew(self, file: _File) -> _File:
         names = [Path(f"{file.path}{suffix}") for suffix in ("", ".gz", ".br")]
         stats = {str(path): path.stat() for path in names if self._is_served(path)}
+        if file.path not in stats:
+            raise FileNotFoundError(file.path)
         urls = [url for url, known in self.files.items() if known is file]
         renewed = self.get_static_file(file.path, urls[0], stats)
         self.files.update(dict.fromkeys(urls, renewed))

@@ -11,18 +11,29 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 _FORWARDED: Final = ("For", "Proto", "Host", "Port", "Prefix")
 
-_ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_ROOT_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+
+OWN_PATHS: Final = frozenset(
+    {"api", "docs", "healthz", "metrics", "openapi.json", "orders", "products", "users"}
+)
+"""How the paths of the service itself begin."""
 
 
 def require_root_path(text: str) -> str:
     """Return a root path without a slash at its end; the root itself is the empty text.
 
-    :raises ValueError: it is no path, or it has characters that a URL would encode.
+    :raises ValueError: it is no path, it has characters that a URL would encode, or it begins as the service's own paths.
     """
     path = text.rstrip("/")
     if path and not _ROOT_PATH.fullmatch(path):
         raise ValueError(f"{text!r} is not a path such as /benefits")
+    if _is_own(path):
+        raise ValueError(f"{text!r} begins as a path of the service itself; choose one such as /benefits")
     return path
+
+
+def _is_own(path: str) -> bool:
+    return path.strip("/").partition("/")[0] in OWN_PATHS
 
 
 def behind_proxy(app: WSGIApplication, *, root_path: str, trust_forwarded: bool) -> WSGIApplication:
@@ -44,7 +55,8 @@ def _under_root_path(app: WSGIApplication, root_path: str) -> WSGIApplication:
             prefix = root_path
         environ["SCRIPT_NAME"] = prefix
         path = environ["PATH_INFO"]
-        if prefix and f"{path}/".startswith(f"{prefix}/"):
+        # A prefix that begins as our own paths is removed by the proxy only: /users of /users/users is no prefix.
+        if prefix and not _is_own(prefix) and f"{path}/".startswith(f"{prefix}/"):
             environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
         return app(environ, start_response)
 

@@ -116,6 +116,11 @@ class _Supervisor(MPServer):
             self._stop_workers()  # type: ignore[no-untyped-call] # else this process would wait for them for ever
             raise
 
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Stop. A worker that died just before is no failure of that."""
+        self.interrupt_children.clear()
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call] # Granian has no types here
+
     def _set_hangup(self) -> None:
         # When a terminal closes, its services end, unless nohup has started them. Granian would replace all workers.
         ends = self.signal_handler_interrupt
