@@ -16,7 +16,7 @@ from threading import Thread
 import pytest
 
 from benefits_sqlite import audit_database
-from contract.faults import descendants
+from contract.faults import descendants, serving
 from contract.running import Service, start
 from contract.test_faults import connections, write_lock_held
 from waiting import A_LONG_TIME, wait_for
@@ -163,3 +163,12 @@ def test_hangup_of_the_main_process_ends_the_service(database: Path) -> None:
     service.wait_until_it_answers()
     assert service.stop(signal.SIGHUP) == 0
     assert all(json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{"))
+
+
+def test_a_worker_that_dies_while_the_service_is_stopped_is_no_failure(database: Path) -> None:
+    with serving(database) as service:
+        os.kill(service.process.pid, signal.SIGSTOP)  # so that it learns of both at once
+        os.kill(min(service.workers()), signal.SIGKILL)
+        service.process.send_signal(signal.SIGTERM)
+        os.kill(service.process.pid, signal.SIGCONT)
+        assert service.process.wait(A_LONG_TIME) == 0

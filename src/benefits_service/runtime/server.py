@@ -113,13 +113,12 @@ class _Supervisor(MPServer):
         try:
             super().serve(*arguments, **options)
         except BaseException:
-            self._stop_workers()  # type: ignore[no-untyped-call] # else this process would wait for them for ever
+            self._stop_workers()  # else this process would wait for them for ever
             raise
 
-    def shutdown(self, exit_code: int = 0) -> None:
-        """Stop. A worker that died just before is no failure of that."""
-        self.interrupt_children.clear()
-        super().shutdown(exit_code)  # type: ignore[no-untyped-call] # Granian has no types here
+    def _stop_workers(self) -> None:
+        super()._stop_workers()  # type: ignore[no-untyped-call] # Granian has no types here
+        self.interrupt_children.clear()  # a worker that died just before would be a failure of the service
 
     def _set_hangup(self) -> None:
         # When a terminal closes, its services end, unless nohup has started them. Granian would replace all workers.
