@@ -52,7 +52,6 @@ def in_use(host: str, port: int) -> str:
         ("127.0.0.1", "127.0.0.1"),
         ("127.0.0.1", "0.0.0.0"),  # noqa: S104 - all addresses include that of the first
         ("127.0.0.1", "::"),
-        ("127.0.0.1", "localhost"),
         ("0.0.0.0", "127.0.0.1"),  # noqa: S104 - all addresses include that of the second
         ("::", "127.0.0.1"),
         ("::", "::1"),

@@ -27,7 +27,7 @@ import pytest
 from benefits_core import OfferProducts, Order, PlaceOrder, Store
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
-from contract.running import SEED, Service, benefits, running, seed, start
+from contract.running import SEED, Service, benefits, reserve_port, running, seed, start
 from contract.stores import LASTING, StoreKind
 from waiting import A_LONG_TIME, wait_for
 
@@ -473,7 +473,8 @@ def test_a_file_that_can_not_be_used_is_named_in_one_line_and_left_as_it_was(
 ) -> None:
     make(database)
     before = database.read_bytes() if database.is_file() else None
-    arguments = (SEED,) if command == "seed" else ()
+    # At the default port, a service may be running on this machine.
+    arguments = (SEED,) if command == "seed" else ("--port", str(reserve_port()))
 
     done = benefits(command, *arguments, "--database", database)
 

@@ -21,7 +21,7 @@ import pytest
 from benefits_service.output import Output
 from benefits_sqlite import audit_database
 from contract.faults import in_mount_namespace, serving
-from contract.running import PROGRAM, SEED, Service, benefits
+from contract.running import PROGRAM, SEED, Service, benefits, reserve_port
 from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
@@ -110,7 +110,8 @@ def test_an_unforeseen_error_has_status_2_since_1_is_that_of_damage() -> None:
 
 @pytest.mark.parametrize("command", [["check"], ["backup", "copy.db"], ["seed", SEED], ["serve"]])
 def test_an_error_of_the_system_is_one_line(command: list[str | Path]) -> None:
-    done = benefits(*command, "--database", "a" * 300, traced=True)
+    port = ["--port", str(reserve_port())] if command == ["serve"] else []
+    done = benefits(*command, *port, "--database", "a" * 300, traced=True)
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert f"{'a' * 300}: File name too long" in done.stderr
