@@ -44,12 +44,8 @@ class Shell:
             validate(line)
         elif words[0] == "make":
             assert f"\n{words[1].replace('.venv', '$(VENV)')}: " in MAKEFILE
-        elif words[0] == "docker":
-            validate_in_container(line)
-        elif line.startswith("export COMPOSE_FILE="):
-            assert (ROOT / line.partition("=")[2]).exists()
-        elif "deploy/passwords" in line or "localhost:8080" in line:  # for the proxy, which needs Docker
-            pass
+        elif words[0] in {"docker", "export", "printf"} or "localhost:8080" in line:
+            validate_for_containers(line)
         elif words[0].endswith("pip"):
             extra = re.fullmatch(r"\S*pip install '\.\[(\w+)\]'", line)
             assert extra is not None
@@ -94,8 +90,10 @@ class Shell:
             assert self._service.stop() == 0
 
 
-def validate_in_container(line: str) -> None:
-    """Assert that what a line of Docker runs in a container exists."""
+def validate_for_containers(line: str) -> None:
+    """Assert that what a line needs exists that needs Docker: what it runs in a container, and the file that it names."""
+    if file := re.search(r"(?<=COMPOSE_FILE=)\S+", line):
+        assert (ROOT / file[0]).exists()
     if target := re.search(r" make (\w+)$", line):
         assert f"\n{target[1]}: " in MAKEFILE
     if command := re.search(r"benefits (seed|backup|check|serve)\b[^<]*", line):
