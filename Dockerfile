@@ -39,11 +39,12 @@ RUN pip install 'hatchling>=1.27' \
     && python -m venv --without-pip /opt/benefits
 WORKDIR /source
 COPY pyproject.toml README.md ./
-# First what the service needs: a change of the source then takes seconds.
+# First what the service needs: a change of the source then takes seconds. pip comes along, for commands of sqlite-utils.
 RUN for package in core http service sqlite; do install -D /dev/null "src/benefits_${package}/__init__.py"; done \
     && pip wheel --no-build-isolation --no-deps --wheel-dir empty . \
     && pip --python /opt/benefits install "$(echo empty/*.whl)[service]" \
-    && pip --python /opt/benefits uninstall --yes benefits
+    && pip --python /opt/benefits uninstall --yes benefits pip \
+    && rm -r /opt/benefits/lib/python*/site-packages/greenlet/tests
 COPY src src
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir wheel . \
     && pip --python /opt/benefits install --no-deps wheel/*.whl
