@@ -58,6 +58,18 @@ class ProductsAlreadyPurchasedError(OrderRefusedError):
 
 
 @attrs.define
+class PriceChangedError(OrderRefusedError):
+    """The order does not cost what the client expects: a price has changed since.
+
+    :param expected: what the client expects, in money or any other number.
+    :param total: the cost of the order, in money; it may be above the greatest possible balance.
+    """
+
+    expected: Decimal
+    total: Decimal
+
+
+@attrs.define
 class InsufficientBalanceError(OrderRefusedError):
     """The order costs more than the user's balance.
 

@@ -15,6 +15,7 @@ import attrs
 from benefits_core.errors import (
     InsufficientBalanceError,
     InvalidValueError,
+    PriceChangedError,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
 )
@@ -155,18 +156,29 @@ class User:
         """Return a user who has bought nothing yet."""
         return cls(user_id, opening_balance, opening_balance)
 
-    def buy(self, products: Sequence[Product], *, order_id: str, placed_at: datetime) -> tuple[User, Order]:
+    def buy(
+        self,
+        products: Sequence[Product],
+        *,
+        order_id: str,
+        placed_at: datetime,
+        expected_total: Decimal | None = None,
+    ) -> tuple[User, Order]:
         """Buy products: nothing twice, and nothing beyond the balance; costing exactly the balance is fine.
 
         :param products: at least one, each once, as :func:`basket` gives them.
+        :param expected_total: what the user believes that they cost, in money; None if they buy at any price.
         :returns: the user as it is afterwards, and the order.
         :raises ProductsAlreadyPurchasedError: the user owns some of them.
+        :raises PriceChangedError: they cost something else.
         :raises InsufficientBalanceError: they cost more than the balance.
         """
         owned = tuple(product.product_id for product in products if product.product_id in self.product_ids)
         if owned:
             raise ProductsAlreadyPurchasedError(owned)
         total = sum_of(product.price for product in products)
+        if expected_total is not None and total != expected_total:
+            raise PriceChangedError(expected_total, total)
         if total > self.balance:
             raise InsufficientBalanceError(self.balance, total)
         lines = tuple(OrderLine(product.product_id, product.price) for product in products)

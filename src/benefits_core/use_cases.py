@@ -99,15 +99,17 @@ class PlaceOrder:
     opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=valid_opening_balance)
     now: Callable[[], datetime] = _now
 
-    def __call__(self, user_id: str, items: Iterable[str]) -> Order:
+    def __call__(self, user_id: str, items: Iterable[str], expected_total: Decimal | None = None) -> Order:
         """Return the new order. A refused order changes nothing, and creates no user.
 
         :param user_id: a user id as a person types it; it is normalised.
         :param items: product ids; a repeated id counts once.
+        :param expected_total: what the user believes that the order costs, in money; None to order at any price.
         :raises InvalidUserIdError: it is not a valid user id.
         :raises InvalidValueError: the items are not a collection of strings, or the clock's time has no timezone.
         :raises ProductsNotFoundError: an item is not in the catalogue, or there are no items.
         :raises ProductsAlreadyPurchasedError: the user owns some of the products already.
+        :raises PriceChangedError: the order does not cost what is expected.
         :raises InsufficientBalanceError: the order costs more than the user's balance.
         :raises StorageUnavailableError: the store can't serve now.
         """
@@ -117,7 +119,12 @@ class PlaceOrder:
         def place(work: UnitOfWork) -> Order:
             user = work.users.get_or_add(new_user)
             products = basket(wanted, work.products.find(wanted))
-            buyer, order = user.buy(products, order_id=work.orders.new_id(), placed_at=self.now())
+            buyer, order = user.buy(
+                products,
+                order_id=work.orders.new_id(),
+                placed_at=self.now(),
+                expected_total=expected_total,
+            )
             work.orders.add(order, buyer)
             return order
 
@@ -133,7 +140,7 @@ class UseCases:
 
     get_user: Callable[[str], User]
     list_products: Callable[[], Sequence[Product]]
-    place_order: Callable[[str, Sequence[str]], Order]
+    place_order: Callable[[str, Sequence[str], Decimal | None], Order]
     ping: Callable[[], None]
 
     @classmethod

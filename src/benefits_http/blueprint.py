@@ -78,7 +78,8 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
     @post("/orders")
     def orders() -> Response:
         draft = wire.read_order(_read_json_body())
-        return _JsonResponse(wire.order_body(use_cases.place_order(draft.user_id, draft.items)), _NO_STORE)
+        order = use_cases.place_order(draft.user_id, draft.items, wire.expected_total(draft))
+        return _JsonResponse(wire.order_body(order), _NO_STORE)
 
     @get("/healthz")
     def healthz() -> Response:

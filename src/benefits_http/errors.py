@@ -12,6 +12,7 @@ from benefits_core import (
     InsufficientBalanceError,
     InvalidUserIdError,
     InvalidValueError,
+    PriceChangedError,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     StorageUnavailableError,
@@ -48,6 +49,7 @@ ERROR_SPECS: Final[dict[type[BenefitsError], ErrorSpec]] = {
     BenefitsError: INTERNAL_ERROR,
     ProductsNotFoundError: ErrorSpec(400, "products_not_found"),
     ProductsAlreadyPurchasedError: ErrorSpec(400, "products_already_purchased"),
+    PriceChangedError: ErrorSpec(409, "price_changed"),
     InsufficientBalanceError: ErrorSpec(400, "insufficient_balance"),
     InvalidUserIdError: ErrorSpec(400, "invalid_user_id"),
     InvalidValueError: INTERNAL_ERROR,  # every other value from a client is checked before the core receives it

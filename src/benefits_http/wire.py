@@ -32,6 +32,7 @@ class OrderDraft(msgspec.Struct):
 
     items: Annotated[list[str], msgspec.Meta(max_length=MAX_ITEMS)]
     user_id: str
+    expected_total: int | float | msgspec.UnsetType = msgspec.UNSET
 
 
 class OrderRequest(msgspec.Struct):
@@ -109,6 +110,9 @@ class HealthResponse(msgspec.Struct):
 
 encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
+_CENT: Final = Decimal("0.01")
+_MORE_THAN_ANY_TOTAL: Final = Decimal("1e15")
+
 # Enough digits for any amount of money. The decimal context of the calling program may have fewer.
 _ANY_AMOUNT: Final = Context(prec=28)
 
@@ -151,6 +155,18 @@ def _decoded_order(body: bytes) -> OrderDraft:
     except msgspec.ValidationError:
         # If a key occurs twice, the last value counts, but msgspec checks every one. A dict keeps only the last one.
         return msgspec.convert(_decode_anything(body), OrderRequest).order
+
+
+def expected_total(draft: OrderDraft) -> Decimal | None:
+    """Return what a client expects an order to cost, rounded to cents: a browser adds 75.99 and 45.99 to 121.97999999999999.
+
+    None if it expects nothing. A number that no order can cost is returned as it is.
+    """
+    expected = draft.expected_total
+    if expected is msgspec.UNSET:
+        return None
+    number = Decimal(str(expected))
+    return number.quantize(_CENT, context=_ANY_AMOUNT) if abs(number) < _MORE_THAN_ANY_TOTAL else number
 
 
 def user_body(user: User) -> bytes:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from benefits_sqlite import audit_database
+from benefits_core import StorageUnavailableError
+from benefits_sqlite import SqliteStore, audit_database, back_up_database
 from contract.faults import KILLED_AT_A_STEP, with_failing, with_mounts
 from contract.running import SEED, benefits
 
@@ -246,18 +247,17 @@ def test_a_file_that_belongs_to_a_database_is_not_replaced_and_not_created(
             copy.with_name("folder").symlink_to(database.parent)
             target = copy.with_name("folder") / companion.name
         for source in make_another(copy), database:
-            for options in (), ("--overwrite",):
-                done = benefits("backup", target, *options, "--database", source)
-
-                message = f"{target}: it belongs to the database {database}; name another file"
-                assert (done.returncode, done.stderr) == (2, f"benefits: {message}\n")
+            for overwrite in False, True:
+                message = f"^{target}: it belongs to the database {database}; name another file$"
+                with pytest.raises(StorageUnavailableError, match=message):
+                    back_up_database(str(source), target, overwrite=overwrite)
         assert (companion.read_bytes() if companion.exists() else None) == before
 
 
 def make_another(copy: Path) -> Path:
     """Return another database."""
     another = copy.with_name("another.db")
-    assert benefits("seed", SEED, "--database", another).returncode == 0
+    SqliteStore(another).close()
     return another
 
 

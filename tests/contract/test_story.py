@@ -24,6 +24,7 @@ from benefits_core import (
     OfferProducts,
     OrderRefusedError,
     PlaceOrder,
+    PriceChangedError,
     Product,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
@@ -36,6 +37,7 @@ from contract.stores import STORES, StoreKind
 CODES: dict[type[OrderRefusedError], str] = {
     ProductsNotFoundError: "products_not_found",
     ProductsAlreadyPurchasedError: "products_already_purchased",
+    PriceChangedError: "price_changed",
     InsufficientBalanceError: "insufficient_balance",
 }
 
@@ -70,7 +72,7 @@ class Plain:
         account = self.accounts.setdefault(normal(name), Account())
         return account.balance, account.owned
 
-    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
+    def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
         account = self.accounts.get(normal(name), Account())
         wanted = list(dict.fromkeys(items))
         if not wanted or not set(wanted) <= self.prices.keys():
@@ -78,6 +80,8 @@ class Plain:
         if set(wanted) & set(account.owned):
             return "products_already_purchased"
         total = sum(self.prices[item] for item in wanted)
+        if expected is not None and total != expected:
+            return "price_changed"
         if total > account.balance:
             return "insufficient_balance"
         account.balance -= total
@@ -100,7 +104,7 @@ class Teller(Protocol):
 
     def user(self, name: str) -> tuple[int, list[str]]: ...
 
-    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]: ...
+    def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]: ...
 
 
 def offer(store: Store, entries: Sequence[tuple[str, int]]) -> None:
@@ -127,9 +131,10 @@ class Direct:
         assert [item for order in orders for item in order.items] == list(user.product_ids)
         return in_cents(user.balance), list(user.product_ids)
 
-    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
+    def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
+        expected_total = None if expected is None else Decimal(expected).scaleb(-2)
         try:
-            order = PlaceOrder(self.store)(name, items)
+            order = PlaceOrder(self.store)(name, items, expected_total)
         except OrderRefusedError as refusal:
             return CODES[type(refusal)]
         assert self.store.orders.get(order.order_id) == order
@@ -155,11 +160,14 @@ class OverHttp:
         assert user["user_id"] == normal(name)
         return in_cents(user["data"]["balance"]), user["data"]["product_ids"]
 
-    def order(self, name: str, items: Sequence[str]) -> str | tuple[list[str], int]:
-        response = self.client.post("/orders", json={"order": {"items": items, "user_id": name}})
+    def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
+        draft: dict[str, object] = {"items": items, "user_id": name}
+        if expected is not None:
+            draft["expected_total"] = expected / 100
+        response = self.client.post("/orders", json={"order": draft})
         answer = decoded(response.data)
         if response.status_code != 200:
-            assert response.status_code == 400
+            assert response.status_code == (409 if answer["error"] == "price_changed" else 400)
             return str(answer["error"])
         data = answer["order"]["data"]
         return data["items"], in_cents(data["total"])
@@ -217,10 +225,14 @@ class Story(RuleBasedStateMachine):
     def look(self, name: str) -> None:
         assert [teller.user(name) for teller in self.tellers] == [self.plain.user(name)] * len(self.tellers)
 
-    @rule(name=user_ids, items=baskets)
-    def order(self, name: str, items: list[str]) -> None:
-        expected = self.plain.order(name, items)
-        assert [teller.order(name, items) for teller in self.tellers] == [expected] * len(self.tellers)
+    @rule(name=user_ids, items=baskets, by_how_much_wrong=st.sampled_from([None, 0, 1, -50_000]))
+    def order(self, name: str, items: list[str], by_how_much_wrong: int | None) -> None:
+        total = sum(self.plain.prices.get(item, 0) for item in set(items))
+        expected = None if by_how_much_wrong is None else total + by_how_much_wrong
+        result = self.plain.order(name, items, expected)
+        assert [teller.order(name, items, expected) for teller in self.tellers] == [result] * len(
+            self.tellers
+        )
         if normal(name) in self.plain.accounts:
             self.look(name)
 

@@ -145,7 +145,7 @@ def test_placed_and_refused_orders_are_counted() -> None:
 def test_every_refusal_of_the_error_table_is_exposed_before_it_occurs() -> None:
     text = logged_client().get("/metrics").text
 
-    assert text.count("benefits_orders_refused_total{") == 3
+    assert text.count("benefits_orders_refused_total{") == 4
 
 
 def test_a_refusal_that_is_added_to_the_error_table_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from benefits_core import (
     OrderLine,
     OrderRefusedError,
     PlaceOrder,
+    PriceChangedError,
     Product,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
@@ -180,6 +181,29 @@ def test_an_order_of_one_cent_more_than_the_balance_is_refused() -> None:
     with pytest.raises(InsufficientBalanceError) as refusal:
         User.new("johndoe", Decimal("499.99")).buy((BIKE,), order_id="1", placed_at=NOW)
     assert (refusal.value.balance, refusal.value.total) == (Decimal("499.99"), Decimal(500))
+
+
+@pytest.mark.parametrize("expected", [Decimal("499.99"), Decimal("500.01"), Decimal(0), Decimal(-500)])
+@pytest.mark.parametrize("balance", [Decimal(1), Decimal(1000)])
+def test_an_order_that_does_not_cost_what_is_expected_is_refused_whatever_the_balance(
+    expected: Decimal, balance: Decimal
+) -> None:
+    with pytest.raises(PriceChangedError) as refusal:
+        User.new("johndoe", balance).buy((BIKE,), order_id="1", placed_at=NOW, expected_total=expected)
+    assert (refusal.value.expected, refusal.value.total) == (expected, Decimal(500))
+
+
+def test_what_was_bought_before_is_refused_first_whatever_total_is_expected() -> None:
+    user = User("johndoe", Decimal(500), Decimal(0), ("bike",))
+    with pytest.raises(ProductsAlreadyPurchasedError):
+        user.buy((BIKE,), order_id="1", placed_at=NOW, expected_total=Decimal(1))
+
+
+def test_an_order_that_costs_what_is_expected_is_placed_or_refused_as_any_other() -> None:
+    _, order = User.new("johndoe").buy((BIKE,), order_id="1", placed_at=NOW, expected_total=Decimal(500))
+    assert order.total == 500
+    with pytest.raises(InsufficientBalanceError):
+        User.new("johndoe", Decimal(1)).buy((BIKE,), order_id="1", placed_at=NOW, expected_total=Decimal(500))
 
 
 def test_what_is_free_can_be_had_without_money() -> None:

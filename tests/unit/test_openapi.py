@@ -225,9 +225,9 @@ class TestErrors:
 JSON = "application/json"
 
 
-def order(*items: object, user_id: str = "jo") -> dict[str, Any]:
+def order(*items: object, user_id: str = "jo", **more: object) -> dict[str, Any]:
     """Return the options of a request that orders some items."""
-    return {"data": json.dumps({"order": {"items": items, "user_id": user_id}}), "content_type": JSON}
+    return {"data": json.dumps({"order": {"items": items, "user_id": user_id} | more}), "content_type": JSON}
 
 
 @attrs.frozen
@@ -253,6 +253,8 @@ CASES = [
     Case("/orders", "/orders", 200, None, order("gym")),
     Case("/orders", "/orders", 400, "products_not_found", order()),
     Case("/orders", "/orders", 400, "products_already_purchased", order("gym", user_id="owner")),
+    Case("/orders", "/orders", 200, None, order("gym", expected_total=20.0)),
+    Case("/orders", "/orders", 409, "price_changed", order("yacht", expected_total=1)),
     Case("/orders", "/orders", 400, "insufficient_balance", order("yacht")),
     Case("/orders", "/orders", 400, "invalid_request", order(1)),
     Case("/orders", "/orders", 400, "invalid_user_id", order(user_id="")),
@@ -369,6 +371,8 @@ class TestBodies:
         """Return what both msgspec and the document say of a type: the fields and their types, but no words."""
         if schema == msgspec.json.schema(int | Decimal):
             return "Money"
+        if schema == msgspec.json.schema(int | float):
+            return {"type": "number"}
         name = schema.get("$ref", "").rpartition("/")[2]
         if name and name not in SCALARS - {"Money"}:
             return name

@@ -85,7 +85,7 @@ def test_use_cases_fold_the_ids_that_they_receive() -> None:
     stocked(store)
     use_cases = with_folded_user_ids(UseCases.over(store))
 
-    assert use_cases.place_order("JDoe", ["netflix"]).user_id == "jdoe"
+    assert use_cases.place_order("JDoe", ["netflix"], None).user_id == "jdoe"
     assert use_cases.get_user("JDOE") == use_cases.get_user(" jdoe ")
     assert use_cases.get_user("jdOE").product_ids == ("netflix",)
     assert store.users.get("JDoe") is store.users.get("JDOE") is None

@@ -161,6 +161,51 @@ def test_unknown_extra_fields_are_ignored(field: bytes) -> None:
     assert wire.read_order(nested) == DECODED
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (b"121.98", "121.98"),
+        (b"121.97999999999999", "121.98"),
+        (b"75.990000000000009", "75.99"),
+        (b"0.014", "0.01"),
+        (b"500", "500.00"),
+        (b"5e2", "500.00"),
+        (b"-0.0", "0.00"),
+        (b"-1", "-1.00"),
+        (b"9999999999.99", "9999999999.99"),
+        (b"999999999999.99", "999999999999.99"),
+        (b"1e300", "1E+300"),
+        (b"1e999", "Infinity"),
+        (b"9" * 40, None),
+    ],
+)
+def test_an_expected_total_is_rounded_to_cents(number: bytes, expected: str | None) -> None:
+    """A browser adds 75.99 and 45.99 to 121.97999999999999. What no order can cost stays what it is: another number."""
+    draft = wire.read_order(b'{"order": {"items": [], "user_id": "jo", "expected_total": ' + number + b"}}")
+    with localcontext(Context(prec=1)):
+        total = wire.expected_total(draft)
+    assert total == Decimal(expected or number.decode())
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (b'"121.98"', "Expected `int | float`, got `str` - at `$.order.expected_total`"),
+        (b"null", "Expected `int | float`, got `null` - at `$.order.expected_total`"),
+        (b"true", "Expected `int | float`, got `bool` - at `$.order.expected_total`"),
+        (b"[1]", "Expected `int | float`, got `array` - at `$.order.expected_total`"),
+        (b"NaN", "JSON is malformed"),
+    ],
+)
+def test_an_expected_total_is_a_number(value: bytes, detail: str) -> None:
+    with pytest.raises(wire.InvalidRequestError, match=re.escape(detail)):
+        wire.read_order(b'{"order": {"items": [], "user_id": "jo", "expected_total": ' + value + b"}}")
+
+
+def test_an_order_need_not_expect_a_total() -> None:
+    assert wire.expected_total(wire.read_order(b'{"order": {"items": [], "user_id": "jo"}}')) is None
+
+
 def test_a_hundred_items_are_decoded_with_repeats() -> None:
     assert wire.read_order(_order(items=["a"] * 100)).items == ["a"] * 100
 
