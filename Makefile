@@ -21,7 +21,7 @@ upgrade_pip := $(install) 'pip>=25.1'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test coverage faults wheel watch lint check image bench clean
+.PHONY: help run seed test coverage faults wheel watch lint format formatted check image bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
@@ -56,13 +56,18 @@ wheel: $(VENV)/dev-installed ## build the wheel, install it without the source t
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
 	@$(bin)/ptw --now --runner $(bin)/pytest --patterns '**/*.py' . tests/unit
 
-lint: $(VENV)/dev-installed ## style, types, and the dependency rule of the hexagon
+lint: $(VENV)/dev-installed ## faults of style, types, and the dependency rule of the hexagon
 	@$(bin)/ruff check
-	@$(bin)/ruff format --check
 	@$(bin)/mypy
 	@$(bin)/lint-imports
 
-check: lint coverage faults wheel ## all that has to be green before a change lands
+format: $(VENV)/dev-installed ## give the source its layout
+	@$(bin)/ruff format
+
+formatted: $(VENV)/dev-installed
+	@$(bin)/ruff format --check
+
+check: formatted lint coverage faults wheel ## all that has to be green before a change lands
 
 image: ## build the image to deploy: docker run benefits
 	@docker build --tag benefits .
