@@ -1,5 +1,6 @@
 """Employee benefits without a framework: the public names of the core, all that a Python program imports."""
 
+from benefits_core.administration import ListOrders, ListUsers, OfferProducts
 from benefits_core.errors import (
     BenefitsError,
     InconsistentChangeError,
@@ -15,7 +16,7 @@ from benefits_core.errors import (
 from benefits_core.memory import MemoryStore
 from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, User
 from benefits_core.ports import NonBlockingStore, Store, UnitOfWork
-from benefits_core.use_cases import GetUser, ListProducts, OfferProducts, PlaceOrder, UseCases
+from benefits_core.use_cases import GetUser, ListProducts, PlaceOrder, UseCases
 
 __all__ = [
     "OPENING_BALANCE",
@@ -25,7 +26,9 @@ __all__ = [
     "InsufficientBalanceError",
     "InvalidUserIdError",
     "InvalidValueError",
+    "ListOrders",
     "ListProducts",
+    "ListUsers",
     "MemoryStore",
     "NonBlockingStore",
     "OfferProducts",

@@ -7,7 +7,8 @@ succeeds becomes visible at once, as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Generic, TypeVar
+from heapq import nsmallest
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -37,6 +38,11 @@ class _Table(Generic[_Row]):
     def get(self, key: str) -> _Row | None:
         return self.rows.get(key) or self._below.get(key)
 
+    def page(self, limit: int, after: str | None, value: Callable[[str], Any]) -> tuple[_Row, ...]:
+        rows = self._below | self.rows  # a copy: another thread may add rows in the meantime
+        following = [key for key in rows if after is None or value(key) > value(after)]
+        return tuple(rows[key] for key in nsmallest(limit, following, value))
+
 
 @attrs.define
 class _Tables:
@@ -58,6 +64,9 @@ class _UserReader:
 
     def get(self, user_id: str) -> User | None:
         return self._tables().users.get(user_id)
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
+        return self._tables().users.page(limit, after, str)
 
 
 @attrs.frozen
@@ -81,6 +90,9 @@ class _OrderReader:
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         return self._tables().orders_of.get(user_id) or ()
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
+        return self._tables().orders.page(limit, after, int)
 
 
 @attrs.frozen

@@ -22,6 +22,13 @@ class UserReader(Protocol):
     def get(self, user_id: str) -> User | None:
         """Return the user, or None if there is none."""
 
+    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
+        """Return the next users in the sequence of their ids, compared by code points.
+
+        :param limit: how many at most; at least 1. Fewer are returned only if there are no more.
+        :param after: the user id after which the page begins; None to begin with the first.
+        """
+
 
 class ProductReader(Protocol):
     """Reads the catalogue."""
@@ -41,6 +48,13 @@ class OrderReader(Protocol):
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         """Return a user's orders in the sequence in which they were placed, whatever the clock said then."""
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
+        """Return the next orders in the sequence of their ids, compared as whole numbers.
+
+        :param limit: how many at most; at least 1. Fewer are returned only if there are no more.
+        :param after: the order id after which the page begins; None to begin with the first.
+        """
 
 
 class UserRepository(UserReader, Protocol):

@@ -1,4 +1,4 @@
-"""The use cases. Each one fetches, lets the model decide, and stores: the rules are in the model."""
+"""What employees do. Each use case fetches, lets the model decide, and stores: the rules are in the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Self
 
 import attrs
 
-from benefits_core.errors import InvalidValueError
 from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket, valid_opening_balance
 from benefits_core.ports import Store, UnitOfWork
 from benefits_core.values import collection, normal_user_id
@@ -60,30 +59,6 @@ class ListProducts:
         :raises StorageUnavailableError: the store can't serve now.
         """
         return self.store.products.list_all()
-
-
-@attrs.frozen
-class OfferProducts:
-    """Add products to the catalogue, or change their names and prices.
-
-    :param store: where the catalogue is kept.
-    """
-
-    store: Store
-
-    def __call__(self, products: Iterable[Product]) -> None:
-        """Add or update products. The catalogue then begins with them, in this order; no product is removed.
-
-        :raises InvalidValueError: an id occurs twice.
-        :raises StorageUnavailableError: the store can't serve now.
-        """
-        offered = tuple(products)
-        seen: set[str] = set()
-        for product in offered:
-            if product.product_id in seen:
-                raise InvalidValueError("product_id", product.product_id, "in the list once")
-            seen.add(product.product_id)
-        self.store.change(lambda work: work.products.put(offered))
 
 
 @attrs.frozen

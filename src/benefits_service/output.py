@@ -140,6 +140,12 @@ def standard_output_failure() -> OSError | None:
     return None if failure is None or failure.errno == errno.EPIPE else failure
 
 
+def is_lost() -> bool:
+    """Return whether standard output could not be written, for example because its reader has gone."""
+    output = _installed.get("stdout")
+    return output is not None and output.failure is not None
+
+
 def standard_error() -> Output:
     """Return standard error as it is now."""
     return _installed.get("stderr") or Output(sys.stderr.fileno(), wait=False)

@@ -24,6 +24,12 @@ SELECT_USER: Final = """
     WHERE user_id = ?
     ORDER BY order_number, position
     """
+_SELECT_USERS: Final = """
+    SELECT user_id, page.user_number, opening_balance, balance, product_id
+    FROM (SELECT * FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?) AS page
+    LEFT JOIN order_lines USING (user_number)
+    ORDER BY user_id, order_number, position
+    """
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
 _SELECT_VERSION: Final = "SELECT version FROM catalogue"
 _SELECT_ORDERS: Final = """
@@ -37,6 +43,15 @@ _SELECT_ORDERS: Final = """
     """
 _SELECT_ORDER: Final = _SELECT_ORDERS.format("orders.order_number")
 _SELECT_ORDERS_OF: Final = _SELECT_ORDERS.format("users.user_id")
+# CROSS JOIN keeps SQLite from another sequence than this one, in which each row is found by an index.
+_SELECT_PAGE_OF_ORDERS: Final = """
+    SELECT page.order_number, user_id, placed_at, product_id, price
+    FROM (SELECT * FROM orders WHERE order_number > ? ORDER BY order_number LIMIT ?) AS page
+    CROSS JOIN users USING (user_number)
+    CROSS JOIN order_lines AS lines
+    WHERE lines.user_number = page.user_number AND lines.order_number = page.order_number
+    ORDER BY page.order_number, lines.position
+    """
 
 
 class Query(Protocol):
@@ -81,6 +96,14 @@ class SqliteUserReader:
         """See :class:`~benefits_core.ports.UserReader`."""
         rows = self._query(SELECT_USER, (user_id,))
         return user_from(user_id, rows) if rows else None
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        rows = self._query(_SELECT_USERS, (after or "", limit))
+        return tuple(
+            user_from(user_id, [row[1:] for row in rows_of_user])
+            for user_id, rows_of_user in groupby(rows, key=itemgetter(0))
+        )
 
 
 @attrs.frozen
@@ -159,3 +182,7 @@ class SqliteOrderReader:
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         """See :class:`~benefits_core.ports.OrderReader`."""
         return _orders(self._query(_SELECT_ORDERS_OF, (user_id,)))
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        return _orders(self._query(_SELECT_PAGE_OF_ORDERS, (int(after or 0), limit)))

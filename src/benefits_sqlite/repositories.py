@@ -121,6 +121,11 @@ class SqliteUserRepository(SqliteUserReader):
         stored = super().get(user_id)
         return self._session.new_users.get(user_id) if stored is None else stored
 
+    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
+        """See :class:`~benefits_core.ports.UserReader`."""
+        self._session.insert_new_users()
+        return super().page(limit, after=after)
+
     def get_or_add(self, user: User) -> User:
         """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked the whole file."""
         user_id, session = user.user_id, self._session

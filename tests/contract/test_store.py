@@ -103,6 +103,56 @@ class TestReading:
         store.ping()
 
 
+class TestPages:
+    def test_users_come_in_the_sequence_of_their_ids_by_code_points(self, store: Store) -> None:
+        names = ["B", "a", "ab", "b", "é", "\ue000", "\U0001f469"]
+        users = {name: add_user(store, name) for name in reversed(names)}
+        order(stocked(store), "b", "spotify", "netflix")
+        order(store, "b", "flu-shot")
+        users["b"] = User("b", Decimal(500), Decimal("378.02"), ("spotify", "netflix", "flu-shot"))
+
+        assert store.users.page(100) == tuple(users[name] for name in names)
+        assert store.users.page(2) == (users["B"], users["a"])
+        assert store.users.page(3, after="a") == (users["ab"], users["b"], users["é"])
+        assert store.users.page(3, after="aa") == (users["ab"], users["b"], users["é"])
+        assert store.users.page(3, after="\U0001f469") == ()
+
+    def test_orders_come_in_the_sequence_of_their_ids_as_numbers(self, store: Store) -> None:
+        stocked(store)
+        orders = [order(store, f"user-{number}", "spotify", "netflix") for number in range(12)]
+
+        assert store.orders.page(100) == tuple(orders)
+        assert store.orders.page(2) == tuple(orders[:2])
+        assert store.orders.page(4, after=orders[7].order_id) == tuple(orders[8:])
+        assert store.orders.page(2, after=orders[8].order_id) == tuple(orders[9:11])
+        assert store.orders.page(1, after=orders[-1].order_id) == ()
+
+    def test_an_empty_store_has_empty_pages(self, store: Store) -> None:
+        assert store.users.page(10) == ()
+        assert store.orders.page(10, after="7") == ()
+
+    def test_a_change_finds_what_it_has_written_in_its_pages(self, store: Store) -> None:
+        order(stocked(store), "jo", "netflix")
+        add_user(store, "al")
+
+        def look(work: UnitOfWork) -> tuple[list[str], list[str]]:
+            buy(work, "jo", FREE)
+            work.users.get_or_add(User.new("bo"))
+            buy(work, "cy", SPOTIFY)
+            assert work.users.page(9, after="bo")[0].product_ids == ("spotify",)
+            buy(work, "bo", FREE)  # after it was read, and so stored
+            return [user.user_id for user in work.users.page(9)], [
+                order.user_id for order in work.orders.page(9)
+            ]
+
+        found = store.change(look)
+        assert found == (["al", "bo", "cy", "jo"], ["jo", "jo", "cy", "bo"])
+        assert found == (
+            [user.user_id for user in store.users.page(9)],
+            [order.user_id for order in store.orders.page(9)],
+        )
+
+
 class TestCatalogue:
     def test_products_are_listed_in_the_order_in_which_they_were_put(self, store: Store) -> None:
         stocked(store)

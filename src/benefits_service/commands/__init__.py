@@ -9,19 +9,28 @@ import traceback
 import click
 
 from benefits_core import StorageUnavailableError
-from benefits_service.commands import backup, check, seed, serve
-from benefits_service.commands.common import Failure, examples, message_of, require_output
+from benefits_service.commands import backup, check, listings, seed, serve
+from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output
 from benefits_service.output import printable
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
-    commands=[seed.seed, check.check, backup.backup, serve.serve],
+    commands=[
+        seed.seed,
+        check.check,
+        backup.backup,
+        serve.serve,
+        listings.products,
+        listings.users,
+        listings.orders,
+    ],
     epilog=examples(
         "benefits seed seed.json      # load the catalogue into benefits.db",
         "benefits serve               # serve it at http://127.0.0.1:4000",
         "benefits backup copy.db      # copy it, also while the service runs",
         "benefits check               # verify it, also while the service runs",
+        "benefits orders              # list all orders",
         "benefits serve --help        # show the options of one command",
     ),
 )
@@ -33,7 +42,7 @@ def cli() -> None:
 def run() -> None:
     """Run the command line, and exit.
 
-    The status is 0: done; 1: ``check`` has found errors; 2: the command could not finish; 130: Ctrl-C.
+    The status is 0: done; 1: ``check`` has found errors, or what was named does not exist; 2: the command could not finish; 130: Ctrl-C.
     """
     try:
         if cli.main(prog_name="benefits", standalone_mode=False) is not None:  # --help or --version
@@ -43,7 +52,7 @@ def run() -> None:
         status = Failure.exit_code
     except (click.ClickException, StorageUnavailableError, OSError) as error:
         click.echo(f"benefits: {printable(_reason(error))}", err=True)
-        status = Failure.exit_code
+        status = NotFound.exit_code if isinstance(error, NotFound) else Failure.exit_code
     except click.Abort:
         status = 130  # the status that shells report for a program ended by Ctrl-C
     except Exception:  # noqa: BLE001 - Python would exit with status 1, which says that a database is damaged

@@ -21,6 +21,12 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+class NotFound(click.ClickException):
+    """A user, product or order that the user of the command has named does not exist."""
+
+    exit_code = 1
+
+
 def message_of(error: click.ClickException) -> str:
     """Return an error in one line that says what to do next."""
     message = error.format_message()

@@ -170,6 +170,9 @@ class _SuspendingUserReader:
     def get(self, user_id: str) -> User | None:
         return self._read(lambda view: view.users.get(user_id))
 
+    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
+        return self._read(lambda view: view.users.page(limit, after=after))
+
 
 @attrs.frozen
 class _SuspendingProductReader:
@@ -191,6 +194,9 @@ class _SuspendingOrderReader:
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         return self._read(lambda view: view.orders.of_user(user_id))
+
+    def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
+        return self._read(lambda view: view.orders.page(limit, after=after))
 
 
 class _SuspendingView:
