@@ -1,6 +1,6 @@
 """Employee benefits without a framework: the public names of the core, all that a Python program imports."""
 
-from benefits_core.administration import ListOrders, ListUsers, OfferProducts
+from benefits_core.administration import ListOrders, ListUsers, OfferProducts, RetireProducts
 from benefits_core.errors import (
     BenefitsError,
     InconsistentChangeError,
@@ -14,7 +14,7 @@ from benefits_core.errors import (
     StorageUnavailableError,
 )
 from benefits_core.memory import MemoryStore
-from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, User
+from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, Signature, User
 from benefits_core.ports import NonBlockingStore, Store, UnitOfWork
 from benefits_core.use_cases import GetUser, ListProducts, PlaceOrder, UseCases
 
@@ -40,6 +40,8 @@ __all__ = [
     "Product",
     "ProductsAlreadyPurchasedError",
     "ProductsNotFoundError",
+    "RetireProducts",
+    "Signature",
     "StorageUnavailableError",
     "Store",
     "UnitOfWork",

@@ -8,9 +8,9 @@ from typing import Final, Protocol, TypeVar
 
 import attrs
 
-from benefits_core.errors import InvalidValueError
-from benefits_core.model import Order, Product, User
-from benefits_core.ports import Store, View
+from benefits_core.errors import InvalidValueError, ProductsNotFoundError
+from benefits_core.model import Order, Product, Signature, User
+from benefits_core.ports import Store, UnitOfWork, View
 from benefits_core.values import normal_user_id, utc
 
 # How many users or orders are in memory at a time.
@@ -29,9 +29,18 @@ class OfferProducts:
 
     store: Store
 
-    def __call__(self, products: Iterable[Product]) -> None:
-        """Add or update products. The catalogue then begins with them, in this order; no product is removed.
+    def __call__(
+        self,
+        products: Iterable[Product],
+        *,
+        retire_others: Signature | None = None,
+        dry_run: bool = False,
+    ) -> tuple[str, ...]:
+        """Add or update products. The catalogue then begins with them, in this order.
 
+        :param retire_others: who retires all other products of the catalogue; None if they stay in it.
+        :param dry_run: change nothing.
+        :returns: the ids of the products that are retired.
         :raises InvalidValueError: an id occurs twice.
         :raises StorageUnavailableError: the store can't serve now.
         """
@@ -41,7 +50,53 @@ class OfferProducts:
             if product.product_id in seen:
                 raise InvalidValueError("product_id", product.product_id, "in the list once")
             seen.add(product.product_id)
-        self.store.change(lambda work: work.products.put(offered))
+
+        def offer(work: UnitOfWork) -> tuple[str, ...]:
+            others = [product.product_id for product in work.products.list_all()]
+            leaving = (
+                tuple(product_id for product_id in others if product_id not in seen) if retire_others else ()
+            )
+            if not dry_run:
+                work.products.put(offered)
+                if retire_others:
+                    work.products.retire(leaving, retire_others)
+            return leaving
+
+        return self.store.change(offer)
+
+
+@attrs.frozen
+class RetireProducts:
+    """Take products out of the catalogue: not listed any more, and not ordered, but still owned.
+
+    :param store: where the catalogue is kept.
+    """
+
+    store: Store
+
+    def __call__(
+        self, product_ids: Iterable[str], signature: Signature, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """Retire all of these products, or none. Those that are retired already stay as they are.
+
+        :param signature: who does it, when and why.
+        :param dry_run: change nothing.
+        :returns: the ids of the products that were in the catalogue until now.
+        :raises ProductsNotFoundError: some were never in the catalogue.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        leaving = tuple(dict.fromkeys(product_ids))
+
+        def retire(work: UnitOfWork) -> tuple[str, ...]:
+            offered, retired = work.products.find(leaving), work.products.retired()
+            unknown = tuple(key for key in leaving if key not in offered and key not in retired)
+            if unknown:
+                raise ProductsNotFoundError(unknown)
+            if not dry_run:
+                work.products.retire(leaving, signature)
+            return tuple(key for key in leaving if key in offered)
+
+        return self.store.change(retire)
 
 
 @attrs.frozen

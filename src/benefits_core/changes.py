@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from threading import RLock, get_ident
 from typing import TypeVar
@@ -55,6 +55,16 @@ class ChangeState:
         """
         if user.product_ids or user.balance != user.opening_balance:
             raise self.lose(InconsistentChangeError(f"user {user.user_id!r} is unknown, and not new"))
+
+    def require_known(self, product_ids: Iterable[str], known: Container[str]) -> None:
+        """Raise an error, and lose the change, unless all these products have ever been in the catalogue.
+
+        :param known: ids of products in the catalogue and of retired ones.
+        :raises InconsistentChangeError: see :meth:`benefits_core.ports.ProductRepository.retire`.
+        """
+        unknown = [product_id for product_id in product_ids if product_id not in known]
+        if unknown:
+            raise self.lose(InconsistentChangeError(f"some of {unknown!r} was never in the catalogue"))
 
     def add_order(self, order: Order, buyer: User, catalogue: Container[str]) -> None:
         """Check an order as ``orders.add`` promises, and remember its buyer. If a check fails, the change is lost.

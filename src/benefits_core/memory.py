@@ -14,7 +14,7 @@ import attrs
 
 from benefits_core.changes import ChangeLock, ChangeState, LockTimeoutError, finally_do
 from benefits_core.errors import StorageUnavailableError
-from benefits_core.model import Order, Product, User
+from benefits_core.model import Order, Product, Signature, User
 from benefits_core.ports import UnitOfWork
 
 PATIENCE: Final = 5.0
@@ -50,12 +50,13 @@ class _Tables:
     orders: _Table[Order]
     orders_of: _Table[tuple[Order, ...]]
     catalogue: Mapping[str, Product]  # replaced, never changed in place: readers may be half-way through it
+    retired: Mapping[str, Signature]  # likewise
     last_order: int  # the number that new_id returned last
 
     def draft(self) -> _Tables:
         """Return empty tables layered over these."""
         layers = _Table(self.users.rows), _Table(self.orders.rows), _Table(self.orders_of.rows)
-        return _Tables(*layers, self.catalogue, self.last_order)
+        return _Tables(*layers, self.catalogue, self.retired, self.last_order)
 
 
 @attrs.frozen
@@ -79,6 +80,9 @@ class _ProductReader:
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         catalogue = self._tables().catalogue
         return {product_id: catalogue[product_id] for product_id in product_ids if product_id in catalogue}
+
+    def retired(self) -> Mapping[str, Signature]:
+        return self._tables().retired
 
 
 @attrs.frozen
@@ -125,11 +129,20 @@ class _UserRepository(_UserReader):
 
 @attrs.frozen
 class _ProductRepository(_ProductReader):
+    _state: ChangeState
+
     def put(self, products: Iterable[Product]) -> None:
         tables = self._tables()
         given = {product.product_id: product for product in products}
         rest = {key: product for key, product in tables.catalogue.items() if key not in given}
         tables.catalogue = given | rest
+        tables.retired = {key: by for key, by in tables.retired.items() if key not in given}
+
+    def retire(self, product_ids: Iterable[str], signature: Signature) -> None:
+        tables, leaving = self._tables(), tuple(product_ids)
+        self._state.require_known(leaving, {*tables.catalogue, *tables.retired})
+        tables.catalogue = {key: product for key, product in tables.catalogue.items() if key not in leaving}
+        tables.retired = {**dict.fromkeys(leaving, signature), **tables.retired}
 
 
 @attrs.frozen
@@ -155,7 +168,7 @@ class _UnitOfWork:
 
     def __init__(self, draft: _Draft) -> None:
         self.users = _UserRepository(draft, draft.state)
-        self.products = _ProductRepository(draft)
+        self.products = _ProductRepository(draft, draft.state)
         self.orders = _OrderRepository(draft, draft.state)
 
 
@@ -167,7 +180,7 @@ class MemoryStore:
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._kept = _Tables(_Table(), _Table(), _Table(), {}, 0)
+        self._kept = _Tables(_Table(), _Table(), _Table(), {}, {}, 0)
         self._visible = self._kept
         self._lock = ChangeLock()
         self.users = _UserReader(self._tables)
@@ -203,7 +216,7 @@ class MemoryStore:
         kept.users.rows.update(draft.users.rows)
         kept.orders.rows.update(draft.orders.rows)
         kept.orders_of.rows.update(draft.orders_of.rows)
-        kept.catalogue, kept.last_order = draft.catalogue, draft.last_order
+        kept.catalogue, kept.retired, kept.last_order = draft.catalogue, draft.retired, draft.last_order
         self._visible = kept
 
     def ping(self) -> None:

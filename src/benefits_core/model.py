@@ -79,6 +79,33 @@ def _lines(values: Iterable[OrderLine]) -> tuple[OrderLine, ...]:
     return lines
 
 
+def _at(value: datetime) -> datetime:
+    return utc(value, "at")
+
+
+def _by(value: str) -> str:
+    return text(value, "by", MAX_NAME_LENGTH)
+
+
+def _note(value: str) -> str:
+    return value if value == "" else text(value, "note", MAX_NAME_LENGTH)
+
+
+@attrs.frozen
+class Signature:
+    """Who did something for the employer, when, and why.
+
+    :param by: the operator's name; 1 to 200 code points.
+    :param at: when; timezone-aware, kept in UTC.
+    :param note: why, in at most 200 code points; empty if there is nothing to say.
+    :raises InvalidValueError: a value breaks its field's rule.
+    """
+
+    by: str = attrs.field(converter=_by)
+    at: datetime = attrs.field(converter=_at)
+    note: str = attrs.field(default="", converter=_note)
+
+
 @attrs.frozen
 class Product:
     """Something an employer offers.

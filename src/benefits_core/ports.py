@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Protocol, TypeVar, runtime_checkable
 
-from benefits_core.model import Order, Product, User
+from benefits_core.model import Order, Product, Signature, User
 
 _Result = TypeVar("_Result")
 
@@ -31,13 +31,16 @@ class UserReader(Protocol):
 
 
 class ProductReader(Protocol):
-    """Reads the catalogue."""
+    """Reads the catalogue. A product that was retired is not in it."""
 
     def list_all(self) -> tuple[Product, ...]:
         """Return all products, in the catalogue's order."""
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         """Return those of these products that are in the catalogue, by id. The ids may be any strings."""
+
+    def retired(self) -> Mapping[str, Signature]:
+        """Return who retired each retired product, by product id."""
 
 
 class OrderReader(Protocol):
@@ -78,7 +81,15 @@ class ProductRepository(ProductReader, Protocol):
         """Add these products to the catalogue; a known id gets the new name and price.
 
         Afterwards the catalogue begins with these products, in this order; all others follow in the order they had.
-        Nothing is ever removed, since users own it. The ids are distinct.
+        A retired product is in the catalogue again. The ids are distinct.
+        """
+
+    def retire(self, product_ids: Iterable[str], signature: Signature) -> None:
+        """Take products out of the catalogue. Users go on owning them, and orders keep them.
+
+        A product that is retired already keeps the signature that it has.
+
+        :raises InconsistentChangeError: a product was never in the catalogue.
         """
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from sqlite_utils import Database
 
 from benefits_core.errors import InvalidUserIdError, InvalidValueError
-from benefits_core.model import Product
+from benefits_core.model import Product, Signature
 from benefits_core.values import normal_user_id
 from benefits_sqlite.inspection import finding
 
@@ -77,6 +77,13 @@ _RULES: Final = (
         "product {!r}: its id or its name {!r} is none",
     ),
     (
+        """
+        SELECT product_id, retired_by, retired_at FROM products
+        WHERE retired_by IS NOT NULL AND NOT is_signature(retired_by, retired_at, retired_note)
+        """,
+        "product {!r}: it was not retired by {!r} at {!r}",
+    ),
+    (
         "SELECT count(*) FROM catalogue HAVING count(*) <> 1",
         "table catalogue: it has {} rows, and not one",
     ),
@@ -89,7 +96,7 @@ def audit_books(db: Database, *, report_failures: bool) -> Iterator[str]:
     :param report_failures: whether a query that fails is reported too; False if it is known why.
     :raises sqlite3.DatabaseError: the file can't be read.
     """
-    for function in (is_moment, is_user_id, is_product):
+    for function in (is_moment, is_user_id, is_product, is_signature):
         db.register_function(function, deterministic=True)
     for query, sentence in _RULES:
         try:
@@ -121,5 +128,14 @@ def is_product(product_id: str, name: str) -> bool:
     try:
         Product(product_id, name, Decimal(0))
     except InvalidValueError:
+        return False
+    return True
+
+
+def is_signature(by: str, at: str, note: str) -> bool:
+    """Return whether an operator can have signed like this."""
+    try:
+        Signature(by, datetime.fromisoformat(at), note)
+    except ValueError:  # which InvalidValueError is too
         return False
     return True

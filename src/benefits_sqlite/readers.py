@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from benefits_core.errors import StorageUnavailableError
-from benefits_core.model import Order, OrderLine, Product, User
+from benefits_core.model import Order, OrderLine, Product, Signature, User
 from benefits_core.values import from_cents
 
 # SQLite allows some 32,000 parameters a statement; no order comes near this many items.
@@ -30,7 +30,10 @@ _SELECT_USERS: Final = """
     LEFT JOIN order_lines USING (user_number)
     ORDER BY user_id, order_number, position
     """
-_SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products"
+_SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products WHERE retired_by IS NULL"
+_SELECT_RETIRED: Final = """
+    SELECT product_id, retired_by, retired_at, retired_note FROM products WHERE retired_by IS NOT NULL
+    """
 _SELECT_VERSION: Final = "SELECT version FROM catalogue"
 _SELECT_ORDERS: Final = """
     SELECT orders.order_number, user_id, placed_at, product_id, price
@@ -124,8 +127,15 @@ class SqliteProductReader:
         for start in range(0, len(wanted), _IDS_PER_QUERY):
             some = wanted[start : start + _IDS_PER_QUERY]
             marks = ", ".join("?" * len(some))
-            rows += self._query(f"{_SELECT_PRODUCTS} WHERE product_id IN ({marks})", some)
+            rows += self._query(f"{_SELECT_PRODUCTS} AND product_id IN ({marks})", some)
         return {product.product_id: product for product in map(_product, rows)}
+
+    def retired(self) -> Mapping[str, Signature]:
+        """See :class:`~benefits_core.ports.ProductReader`."""
+        return {
+            product_id: Signature(by, datetime.fromisoformat(at), note)
+            for product_id, by, at, note in self._query(_SELECT_RETIRED)
+        }
 
 
 def catalogue_row(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:

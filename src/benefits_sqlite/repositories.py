@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from benefits_core.changes import ChangeState
 from benefits_core.errors import BenefitsError, InconsistentChangeError, StorageUnavailableError
-from benefits_core.model import Order, Product, User
+from benefits_core.model import Order, Product, Signature, User
 from benefits_core.values import to_cents
 from benefits_sqlite.readers import (
     SELECT_USER,
@@ -169,10 +169,22 @@ class SqliteProductRepository(SqliteProductReader):
                 self._query(
                     "INSERT INTO products (product_id, name, price, position) VALUES (?, ?, ?, ?)"
                     " ON CONFLICT DO UPDATE SET name = excluded.name, price = excluded.price,"
-                    " position = excluded.position",
+                    " position = excluded.position, retired_by = NULL, retired_at = NULL, retired_note = ''",
                     (key, product.name, to_cents(product.price), place),
                 )
         self._session.cache().expire()  # triggers in the schema have raised the version
+
+    def retire(self, product_ids: Iterable[str], signature: Signature) -> None:
+        """See :class:`~benefits_core.ports.ProductRepository`."""
+        leaving = tuple(product_ids)
+        offered, retired = super().find(leaving), self.retired()
+        self._session.state.require_known(leaving, {*offered, *retired})
+        for product_id in offered:
+            self._query(
+                "UPDATE products SET retired_by = ?, retired_at = ?, retired_note = ? WHERE product_id = ?",
+                (signature.by, signature.at.isoformat(), signature.note, product_id),
+            )
+        self._session.cache().expire()
 
 
 @attrs.frozen

@@ -74,6 +74,16 @@ def count_every_change_of_the_catalogue(db: Database) -> None:
         db.execute(_COUNT.format(name, change))
 
 
+@migrations()
+def retire_products(db: Database) -> None:
+    """Note of a product who took it out of the catalogue, when and why."""
+    db.execute("ALTER TABLE products ADD COLUMN retired_by TEXT")
+    db.execute(
+        "ALTER TABLE products ADD COLUMN retired_at TEXT CHECK ((retired_at IS NULL) = (retired_by IS NULL))"
+    )
+    db.execute("ALTER TABLE products ADD COLUMN retired_note TEXT NOT NULL DEFAULT ''")
+
+
 with closing(Database(memory=True)) as _empty:
     MIGRATION_NAMES = frozenset(migration.name for migration in migrations.pending(_empty))
 """The migrations of this version. A file with any other was written by a newer version."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from benefits_core import OfferProducts, Order, OrderLine, PlaceOrder, Product, Store, UnitOfWork, User
+from benefits_core import (
+    OfferProducts,
+    Order,
+    OrderLine,
+    PlaceOrder,
+    Product,
+    Signature,
+    Store,
+    UnitOfWork,
+    User,
+)
 
 NETFLIX = Product("netflix", "Netflix", Decimal("75.99"))
 SPOTIFY = Product("spotify", "Spotify", Decimal("45.99"))
@@ -14,6 +24,7 @@ FREE = Product("flu-shot", "Flu vaccination", Decimal(0))
 CATALOGUE = (NETFLIX, SPOTIFY, GYM, FREE)
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SIGNED = Signature("Al", NOON, "contract ended")
 
 
 def stocked(store: Store) -> Store:

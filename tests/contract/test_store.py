@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from benefits_core import (
     Order,
     Product,
     ProductsNotFoundError,
+    RetireProducts,
+    Signature,
     Store,
     UnitOfWork,
     User,
@@ -33,6 +36,7 @@ from contract.builders import (
     GYM,
     NETFLIX,
     NOON,
+    SIGNED,
     SPOTIFY,
     add_user,
     buy,
@@ -182,6 +186,68 @@ class TestCatalogue:
         assert store.products.list_all() == CATALOGUE
 
 
+class TestRetiring:
+    def test_a_retired_product_is_in_the_catalogue_no_longer_and_still_owned(self, store: Store) -> None:
+        bought = order(stocked(store), "jo", "netflix")
+        RetireProducts(store)(["netflix", "gym"], SIGNED)
+
+        assert store.products.list_all() == (SPOTIFY, FREE)
+        assert store.products.find(["netflix", "spotify"]) == {"spotify": SPOTIFY}
+        assert store.products.retired() == {"netflix": SIGNED, "gym": SIGNED}
+        assert store.users.get("jo") == User("jo", Decimal(500), Decimal("424.01"), ("netflix",))
+        assert store.orders.of_user("jo") == (bought,)
+
+    @pytest.mark.parametrize("user_id", ["jo", "al"])
+    def test_it_can_not_be_ordered_by_those_who_own_it_nor_by_others(
+        self, store: Store, user_id: str
+    ) -> None:
+        order(stocked(store), "jo", "netflix")
+        RetireProducts(store)(["netflix"], SIGNED)
+
+        with pytest.raises(ProductsNotFoundError):
+            order(store, user_id, "netflix")
+        with pytest.raises(InconsistentChangeError, match="not in the catalogue"):
+            store.change(lambda work: buy(work, "bo", NETFLIX))
+
+    def test_seeding_it_again_brings_it_back_at_its_place_and_price(self, store: Store) -> None:
+        RetireProducts(stocked(store))(["netflix", "gym"], SIGNED)
+        dearer = attrs.evolve(GYM, price=Decimal(401))
+        OfferProducts(store)([dearer])
+
+        assert store.products.list_all() == (dearer, SPOTIFY, FREE)
+        assert store.products.retired() == {"netflix": SIGNED}
+        assert order(store, "jo", "gym").total == 401
+
+    def test_retiring_it_again_keeps_the_first_signature(self, store: Store) -> None:
+        RetireProducts(stocked(store))(["netflix"], SIGNED)
+        later = Signature("Bo", NOON + timedelta(days=1))
+        RetireProducts(store)(["netflix", "gym"], later)
+
+        assert store.products.retired() == {"netflix": SIGNED, "gym": later}
+
+    def test_if_one_of_them_was_never_in_the_catalogue_none_is_retired(self, store: Store) -> None:
+        stocked(store)
+        with pytest.raises(InconsistentChangeError, match=r"\['nothing'\] was never in the catalogue"):
+            store.change(lambda work: work.products.retire(["netflix", "nothing"], SIGNED))
+
+        assert store.products.list_all() == CATALOGUE
+        assert store.products.retired() == {}
+
+    def test_a_change_sees_what_it_has_retired(self, store: Store) -> None:
+        def look(work: UnitOfWork) -> None:
+            assert work.products.find(["gym"]) == {"gym": GYM}
+            work.products.retire(["gym"], SIGNED)
+            assert work.products.find(["gym"]) == {}
+            assert work.products.list_all() == (NETFLIX, SPOTIFY, FREE)
+            assert work.products.retired() == {"gym": SIGNED}
+            assert store.products.list_all() == CATALOGUE
+            work.products.put([GYM])
+            assert work.products.find(["gym"]) == {"gym": GYM}
+            assert work.products.retired() == {}
+
+        stocked(store).change(look)
+
+
 class TestOrders:
     def test_an_order_is_read_by_its_id_as_it_was_placed(self, store: Store) -> None:
         placed = order(stocked(store), "jo", "spotify", "netflix")
@@ -298,6 +364,7 @@ class Everything:
     """All that a store of these tests holds."""
 
     products: tuple[Product, ...]
+    retired: Mapping[str, Signature]
     users: tuple[User | None, ...]
     orders: tuple[tuple[Order, ...], ...]
     orders_by_id: tuple[Order | None, ...]
@@ -308,6 +375,7 @@ def everything(store: Store) -> Everything:
     names = ("new", "old")
     return Everything(
         store.products.list_all(),
+        store.products.retired(),
         tuple(store.users.get(name) for name in names),
         tuple(store.orders.of_user(name) for name in names),
         tuple(store.orders.get(order_id) for order_id in "123456789"),
@@ -469,6 +537,10 @@ USES: list[Callable[[UnitOfWork], object]] = [
     lambda work: work.products.list_all(),
     lambda work: work.products.find(["netflix"]),
     lambda work: work.products.find([]),
+    lambda work: work.products.retired(),
+    lambda work: work.products.retire(["netflix"], SIGNED),
+    lambda work: work.users.page(1),
+    lambda work: work.orders.page(1),
     lambda work: work.orders.get("1"),
     lambda work: work.orders.get("no order has this id"),
     lambda work: work.orders.of_user("jo"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Protocol
 
 import attrs
+import pytest
 from flask.testing import FlaskClient
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -28,10 +29,12 @@ from benefits_core import (
     Product,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
+    RetireProducts,
     Store,
     UseCases,
 )
 from benefits_http import create_app
+from contract.builders import SIGNED
 from contract.stores import STORES, StoreKind
 
 CODES: dict[type[OrderRefusedError], str] = {
@@ -62,9 +65,18 @@ class Plain:
 
     def __init__(self) -> None:
         self.prices: dict[str, int] = {}
+        self.retired: set[str] = set()
         self.accounts: dict[str, Account] = {}
 
+    def retire(self, key: str) -> bool:
+        if key not in self.prices and key not in self.retired:
+            return False
+        self.prices.pop(key, None)
+        self.retired.add(key)
+        return True
+
     def offer(self, entries: Sequence[tuple[str, int]]) -> None:
+        self.retired -= {key for key, _ in entries}
         rest = {key: price for key, price in self.prices.items() if key not in dict(entries)}
         self.prices = {**dict(entries), **rest}
 
@@ -220,6 +232,14 @@ class Story(RuleBasedStateMachine):
         self.plain.offer(entries)
         for teller in self.tellers:
             teller.offer(entries)
+
+    @rule(key=product_ids)
+    def retire(self, key: str) -> None:
+        known = self.plain.retire(key)
+        for store in self.stores.values():
+            with nullcontext() if known else pytest.raises(ProductsNotFoundError):
+                RetireProducts(store)([key], SIGNED)
+            assert store.products.retired().keys() == self.plain.retired
 
     @rule(name=user_ids)
     def look(self, name: str) -> None:

@@ -1,8 +1,10 @@
-"""The use cases of operators: listing users and orders."""
+"""The use cases of operators: listing users and orders, and retiring products."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -12,9 +14,14 @@ from benefits_core import (
     ListOrders,
     ListUsers,
     MemoryStore,
+    OfferProducts,
     PlaceOrder,
+    Product,
+    ProductsNotFoundError,
+    RetireProducts,
+    Signature,
 )
-from contract.builders import NETFLIX, SPOTIFY, add_user, stocked
+from contract.builders import CATALOGUE, FREE, GYM, NETFLIX, SIGNED, SPOTIFY, add_user, stocked
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -78,3 +85,57 @@ def test_a_moment_without_a_timezone_is_refused_at_once(limit: str) -> None:
 def test_an_invalid_user_id_is_refused_at_once() -> None:
     with pytest.raises(InvalidUserIdError):
         ListOrders(MemoryStore())(user_id=" ")
+
+
+def test_products_are_retired_once_and_all_or_none() -> None:
+    store = stocked(MemoryStore())
+    retire = RetireProducts(store)
+
+    assert retire(["gym", "netflix", "gym"], SIGNED) == ("gym", "netflix")
+    assert retire(["gym", "spotify"], SIGNED) == ("spotify",)
+    with pytest.raises(ProductsNotFoundError) as refusal:
+        retire(["nothing", "flu-shot", "gym", "none"], SIGNED)
+    assert refusal.value.product_ids == ("nothing", "none")
+    assert store.products.list_all() == (FREE,)
+
+
+def test_a_trial_retires_nothing() -> None:
+    store = stocked(MemoryStore())
+
+    assert RetireProducts(store)(["gym"], SIGNED, dry_run=True) == ("gym",)
+    with pytest.raises(ProductsNotFoundError):
+        RetireProducts(store)(["nothing"], SIGNED, dry_run=True)
+    assert OfferProducts(store)([GYM], retire_others=SIGNED, dry_run=True) == (
+        "netflix",
+        "spotify",
+        "flu-shot",
+    )
+    assert OfferProducts(store)([Product("new", "New", Decimal(1))], dry_run=True) == ()
+    assert store.products.list_all() == CATALOGUE
+
+
+def test_the_products_that_are_not_offered_again_can_be_retired() -> None:
+    store = stocked(MemoryStore())
+
+    assert OfferProducts(store)([GYM], retire_others=SIGNED) == ("netflix", "spotify", "flu-shot")
+    assert store.products.list_all() == (GYM,)
+    assert set(store.products.retired()) == {"netflix", "spotify", "flu-shot"}
+    assert OfferProducts(store)([GYM, FREE], retire_others=SIGNED) == ()
+    assert store.products.list_all() == (GYM, FREE)
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        (("", NOON, ""), "by"),
+        (("a\nb", NOON, ""), "by"),
+        (("x" * 201, NOON, ""), "by"),
+        (("Al", datetime(2026, 1, 1), ""), "at"),  # noqa: DTZ001
+        (("Al", NOON, "x" * 201), "note"),
+        (("Al", NOON, "\x00"), "note"),
+        (("Al", NOON, None), "note"),
+    ],
+)
+def test_a_signature_is_valid(values: tuple[Any, Any, Any], field: str) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{field} must be"):
+        Signature(*values)

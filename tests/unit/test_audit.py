@@ -174,6 +174,14 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
         ("UPDATE users SET user_id = '' WHERE user_id = 'al'", ["user number 2: '' is no user id"]),
         ("UPDATE users SET user_id = ' al' WHERE user_id = 'al'", ["user number 2: ' al' is no user id"]),
         (
+            "UPDATE products SET retired_by = 'Al', retired_at = 'now' WHERE product_id = 'gym'",
+            ["product 'gym': it was not retired by 'Al' at 'now'"],
+        ),
+        (
+            "UPDATE products SET retired_by = '', retired_at = '2026-07-01T12:00:00Z' WHERE product_id = 'gym'",
+            ["product 'gym': it was not retired by '' at '2026-07-01T12:00:00Z'"],
+        ),
+        (
             "UPDATE products SET name = '' WHERE product_id = 'gym'",
             ["product 'gym': its id or its name '' is none"],
         ),

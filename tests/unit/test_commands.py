@@ -59,7 +59,7 @@ def test_an_example_that_is_not_valid_would_be_found(line: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["restore"], "No such command 'restore'. See 'benefits --help'."),
+        (["undo"], "No such command 'undo'. See 'benefits --help'."),
         (["seed"], "Missing argument 'FILE'. See 'benefits seed --help'."),
         (
             ["seed", "none.json"],

@@ -109,7 +109,9 @@ def test_use_cases_work_over_it_as_over_any_store(store: Store) -> None:
         assert GetUser(served)("jo") == User.new("jo")
         order = PlaceOrder(served)("jo", ["netflix"])
         assert served.orders.get(order.order_id) == order
-        assert served.orders.of_user("jo") == (order,)
+        assert served.orders.of_user("jo") == served.orders.page(9) == (order,)
+        assert [user.user_id for user in served.users.page(9)] == ["jo"]
+        assert served.products.retired() == {}
         assert served.products.find(["netflix", "gym"]) == {"netflix": NETFLIX}
         with pytest.raises(ProductsAlreadyPurchasedError):
             PlaceOrder(served)("jo", ["netflix"])

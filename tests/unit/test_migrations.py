@@ -40,6 +40,7 @@ DATA = {
         """,
     "number_the_catalogue": "UPDATE catalogue SET version = 7;",
     "count_every_change_of_the_catalogue": "UPDATE products SET name = 'Gym' WHERE product_id = 'gym';",
+    "retire_products": "",
 }
 NAMES = list(DATA)
 

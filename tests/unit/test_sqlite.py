@@ -126,7 +126,10 @@ class TestCatalogueChangedByHand:
             ("UPDATE products SET price = 300 WHERE product_id = 'b'", "free Free 0, a A 1.5, b B 3"),
             ("UPDATE products SET name = 'C' WHERE product_id = 'b'", "free Free 0, a A 1.5, b C 2"),
             ("UPDATE products SET position = -1 WHERE product_id = 'b'", "b B 2, free Free 0, a A 1.5"),
-            ("INSERT INTO products VALUES ('c', 'C', 300, 3)", "free Free 0, a A 1.5, b B 2, c C 3"),
+            (
+                "INSERT INTO products (product_id, name, price, position) VALUES ('c', 'C', 300, 3)",
+                "free Free 0, a A 1.5, b B 2, c C 3",
+            ),
             ("DELETE FROM products WHERE product_id = 'b'", "free Free 0, a A 1.5"),
         ],
         ids=["nothing", "price", "name", "place", "new", "gone"],

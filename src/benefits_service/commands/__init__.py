@@ -9,7 +9,7 @@ import traceback
 import click
 
 from benefits_core import StorageUnavailableError
-from benefits_service.commands import backup, check, listings, seed, serve
+from benefits_service.commands import backup, check, listings, retire, seed, serve
 from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output
 from benefits_service.output import printable
 
@@ -24,6 +24,7 @@ from benefits_service.output import printable
         listings.products,
         listings.users,
         listings.orders,
+        retire.retire,
     ],
     epilog=examples(
         "benefits seed seed.json      # load the catalogue into benefits.db",

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
-from benefits_core import OfferProducts
+from benefits_core import OfferProducts, Signature
 from benefits_http.wire import ProductBody
 from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
 from benefits_service.commands.common import Failure, database_option, examples
+from benefits_service.commands.retire import describe
+from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.composition import open_store
 
 
@@ -19,17 +21,24 @@ from benefits_service.composition import open_store
     epilog=examples(
         "benefits seed seed.json",
         "benefits seed --if-empty seed.json",
+        "benefits seed seed.json --retire-others --dry-run",
         "benefits seed seed.json --database /var/lib/benefits/benefits.db",
     )
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--if-empty", is_flag=True, help="Do nothing if the catalogue has products already.")
+@click.option("--retire-others", is_flag=True, help="Retire the products that are not in FILE.")
+@signature_options
+@dry_run_option
 @database_option
-def seed(file: Path, *, if_empty: bool, database: str) -> None:
+def seed(  # noqa: PLR0913 - one argument for each option
+    file: Path, *, if_empty: bool, retire_others: bool, signature: Signature, dry_run: bool, database: str
+) -> None:
     """Load or update the catalogue from FILE.
 
-    The file is JSON like the response of GET /api/products. The catalogue takes its order. No product is ever removed. An
-    invalid file changes nothing. The database is created if it does not exist. The service may be running.
+    The file is JSON like the response of GET /api/products. The catalogue takes its order. Other products stay in the
+    catalogue, unless you retire them. A retired product that is in the file is offered again. An invalid file changes
+    nothing. The database is created if it does not exist. The service may be running.
     """
     try:
         products = read_catalogue(file.read_bytes(), _with_progress_bar)
@@ -41,8 +50,15 @@ def seed(file: Path, *, if_empty: bool, database: str) -> None:
         if if_empty and store.products.list_all():
             click.echo(f"{database} has a catalogue already.")
             return
-        OfferProducts(store)(products)
-    click.echo(f"{database} offers the {len(products)} products of {file}.")
+        retired = OfferProducts(store)(
+            products, retire_others=signature if retire_others else None, dry_run=dry_run
+        )
+    if not dry_run:
+        click.echo(f"{database} offers the {len(products)} products of {file}.")
+    elif not retire_others:
+        click.echo(f"{file} is valid.")
+    if retire_others:
+        click.echo(describe(retired, dry_run=dry_run))
 
 
 def _with_progress_bar(entries: list[ProductBody]) -> Iterator[ProductBody]:

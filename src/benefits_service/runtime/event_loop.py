@@ -14,7 +14,16 @@ from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
-from benefits_core import NonBlockingStore, Order, Product, StorageUnavailableError, Store, UnitOfWork, User
+from benefits_core import (
+    NonBlockingStore,
+    Order,
+    Product,
+    Signature,
+    StorageUnavailableError,
+    Store,
+    UnitOfWork,
+    User,
+)
 from benefits_core.ports import View
 from benefits_service.runtime.suspension import suspend_until
 from benefits_service.runtime.thread_pool import ThreadPoolStore
@@ -183,6 +192,9 @@ class _SuspendingProductReader:
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         return self._read(lambda view: view.products.find(product_ids))
+
+    def retired(self) -> Mapping[str, Signature]:
+        return self._read(lambda view: view.products.retired())
 
 
 @attrs.frozen

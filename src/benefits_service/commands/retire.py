@@ -1,0 +1,44 @@
+"""``benefits retire``: take products out of the catalogue."""
+
+from __future__ import annotations
+
+import click
+
+from benefits_core import ProductsNotFoundError, RetireProducts, Signature
+from benefits_service.commands.common import NotFound, database_option, examples, require_database
+from benefits_service.commands.signing import dry_run_option, signature_options
+from benefits_service.composition import open_store
+
+
+@click.command(
+    epilog=examples(
+        "benefits retire gym-membership",
+        "benefits retire gym-membership dental-plan --note 'contract ended'",
+        "benefits retire gym-membership --dry-run",
+    )
+)
+@click.argument("products", nargs=-1, required=True, metavar="PRODUCT...")
+@signature_options
+@dry_run_option
+@database_option
+def retire(*, products: tuple[str, ...], signature: Signature, dry_run: bool, database: str) -> None:
+    """Take products out of the catalogue: all of them, or none.
+
+    They are not listed any more, and can't be ordered. Users who bought them still own them. To offer one again, seed it
+    again. A product that is retired already stays as it is.
+    """
+    require_database(database)
+    with open_store(database) as store:
+        try:
+            retired = RetireProducts(store)(products, signature, dry_run=dry_run)
+        except ProductsNotFoundError as error:
+            unknown = ", ".join(map(repr, error.product_ids))
+            raise NotFound(f"there is no product {unknown}; see benefits products") from error
+    click.echo(describe(retired, dry_run=dry_run))
+
+
+def describe(retired: tuple[str, ...], *, dry_run: bool) -> str:
+    """Return a sentence about products that are retired."""
+    if not retired:
+        return "No product was retired: none of them is in the catalogue."
+    return f"{'To be retired' if dry_run else 'Retired'}: {', '.join(retired)}."
