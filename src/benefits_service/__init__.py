@@ -18,6 +18,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         print(f"benefits: {_remedy(error.name or '')}", file=sys.stderr)  # noqa: T201 - click may be missing
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     run()
 
 

@@ -52,6 +52,8 @@ def audit_database(path: str) -> Audit:
             audit = _audit(Database(connection, execute_plugins=False))
     except UnsoundDatabaseError as error:
         return Audit((str(error),))
+    except UnicodeDecodeError as error:  # SQLite's own message names what it has found
+        return Audit((f"SQLite: {error.object.decode(errors='backslashreplace')}",))
     except sqlite3.DatabaseError as error:
         if not is_unreadable(error):
             return Audit((finding(error),))
@@ -68,11 +70,11 @@ def _audit(db: Database) -> Audit:
     pending = [migration.name for migration in migrations.pending(db)]
     earlier = bool(pending and migrations.applied(db))  # without any, it is compared with this version
     expected, actual = _expected_definitions(pending if earlier else []), _definitions(db)
-    structure = [*_structure_findings(db, expected, actual)]
-    books = _books_of_earlier_version if earlier else audit_books
     remarks = [
         f"{kind} {name}: it is not of this program" for kind, name in sorted(actual.keys() - expected.keys())
     ]
+    structure = [*_integrity_findings(db, expected, remarks), *_structure_findings(db, expected, actual)]
+    books = _books_of_earlier_version if earlier else audit_books
     return Audit(
         (*structure, *books(db, report_failures=not structure)),
         *[_count(db, table) for table in ("users", "orders", "products")],
@@ -107,10 +109,29 @@ _Definitions = dict[tuple[str, str], str]
 """The SQL of each table, index, view and trigger, by its kind and its name."""
 
 
+def _integrity_findings(db: Database, expected: _Definitions, remarks: list[str]) -> list[str]:
+    try:
+        return _integrity_check(db)
+    except sqlite3.OperationalError as error:
+        reason = finding(error)
+    # Another program's index needs a function or a collation that only that program has. So leave its tables out.
+    remarks.append(f"what is not of this program can't be verified: {reason}")
+    tables = [name for kind, name in sorted(expected) if kind == "table"]
+    return [found for table in tables for found in _integrity_check(db, table)]
+
+
+def _integrity_check(db: Database, table: str = "") -> list[str]:
+    of_table = f"({table})" if table else ""
+    try:
+        rows = db.execute(f"PRAGMA integrity_check{of_table}").fetchall()
+    except sqlite3.OperationalError as error:
+        if not table:
+            raise
+        return [f"table {table}: {finding(error)}"]
+    return [f"SQLite: {message}" for (message,) in rows if message != "ok"]
+
+
 def _structure_findings(db: Database, expected: _Definitions, actual: _Definitions) -> Iterator[str]:
-    for (message,) in db.execute("PRAGMA integrity_check"):
-        if message != "ok":
-            yield f"SQLite: {message}"
     for kind, name in sorted(expected.keys() & actual.keys()):
         if kind == "table":
             yield from _foreign_key_findings(db, name)

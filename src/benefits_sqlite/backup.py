@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import mkstemp
@@ -15,6 +17,7 @@ from benefits_sqlite.inspection import inspect, open_for_reading, require_own_na
 from benefits_sqlite.ownership import copy_ownership
 from benefits_sqlite.publishing import publish
 from benefits_sqlite.second_name import find_second_name
+from benefits_sqlite.waiting import PATIENCE
 
 # The name of an unfinished copy begins with so many characters of the target's name, so that it is not too long.
 _NAME_LENGTH: Final = 40
@@ -73,11 +76,25 @@ def _refuse_special_file(target: Path) -> None:
         raise StorageUnavailableError(f"{target}: it is not a regular file; name another file")
 
 
+def _limited(clock: Callable[[], float]) -> Callable[[int, int, int], None]:
+    """Return what ends a copy that waits for too long. Without it, Python would wait for ever."""
+    last = clock()
+
+    def progress(status: int, _: int, __: int) -> None:
+        nonlocal last
+        if status not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            last = clock()
+        elif clock() > last + PATIENCE:
+            raise StorageUnavailableError(f"another program has locked it for {PATIENCE} s")
+
+    return progress
+
+
 def _copy(path: str, unfinished: Path, target: Path) -> None:
     try:
         with closing(open_for_reading(path)) as source, closing(sqlite3.connect(unfinished)) as copy:
             copy.execute("PRAGMA fullfsync = ON")  # see connection.py
-            source.backup(copy)
+            source.backup(copy, progress=_limited(time.monotonic))
             copy.execute("PRAGMA journal_mode = DELETE")  # one file, and nothing that belongs beside it
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, StorageUnavailableError) as error:
         raise StorageUnavailableError(f"{path}: it can't be copied to {target}: {error}") from error

@@ -48,3 +48,8 @@ def connect(file: str, *, timeout: float, create: bool = False) -> Database:
         connection.close()
         raise
     return db
+
+
+def decoded(text: bytes) -> str:
+    """Decode a text that may be no UTF-8, such as the name of another program's table: a text factory of a connection."""
+    return text.decode(errors="backslashreplace")

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
+from benefits_sqlite.connection import decoded
 from benefits_sqlite.schema import MIGRATION_NAMES, migrations
 from benefits_sqlite.waiting import PATIENCE, unless_busy, wait_for
 
@@ -137,7 +138,9 @@ def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
                         f" copy it and {log.name} to another folder"
                     )
             options = "&immutable=1"  # nothing is in a log, and nothing writes to the file
-    return sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
+    connection = sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
+    connection.text_factory = decoded
+    return connection
 
 
 @contextmanager
@@ -152,6 +155,8 @@ def _explained(path: str) -> Iterator[None]:
         if _code(error) == sqlite3.SQLITE_CORRUPT:
             raise UnsoundDatabaseError(f"{path}: it is damaged; restore it from a backup") from error
         raise UnsoundDatabaseError(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:  # SQLite's own message names what it has found
+        raise UnsoundDatabaseError(f"{path}: it is damaged; restore it from a backup") from error
 
 
 def _inspect_content(path: str) -> None:

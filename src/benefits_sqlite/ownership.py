@@ -26,3 +26,17 @@ def copy_ownership(source: str, target: int) -> None:
             break
     with suppress(OSError):
         os.fchmod(target, wanted.st_mode & _PERMISSIONS)
+
+
+def share_logs(database: str) -> None:
+    """Give the logs beside a database its group, as far as this process may: SQLite itself gives them its mode only.
+
+    :param database: the path of the database, which is open.
+    """
+    if os.geteuid() == 0:  # for whom SQLite does it, and more carefully than by a name
+        return
+    group = os.stat(database).st_gid  # noqa: PTH116 - beside chown
+    for log in (f"{database}-wal", f"{database}-shm"):
+        # Not by a descriptor: to close it would release the locks that SQLite holds in this process.
+        with suppress(OSError):
+            os.chown(log, -1, group, follow_symlinks=False)

@@ -20,9 +20,10 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
-from benefits_sqlite.connection import connect
+from benefits_sqlite.connection import connect, decoded
 from benefits_sqlite.group_commit import GroupCommit
 from benefits_sqlite.inspection import inspect
+from benefits_sqlite.ownership import share_logs
 from benefits_sqlite.readers import (
     LastCatalogue,
     SqliteCatalogueReader,
@@ -76,6 +77,8 @@ class SqliteStore:
                 if file_id is None:
                     self.file_id = self._identify()
                 writer = opened.enter_context(closing(self._connect()))
+                writer.execute("PRAGMA user_version").fetchall()  # which opens the logs
+                share_logs(self._real_path)
                 self._verify()  # that it was not replaced while it was opened
                 self._transaction = Transaction(writer, lock, self._verify)
             except (sqlite3.DatabaseError, OSError) as error:
@@ -98,6 +101,7 @@ class SqliteStore:
 
     def _try_to_prepare(self, lock: ProcessLock, deadline: float, *, create: bool) -> None:
         with closing(self._connect(create=create)) as db:
+            db.conn.text_factory = decoded
             [[mode]] = db.execute("PRAGMA journal_mode").fetchall()
             if mode == "wal" and not migrations.pending(db):
                 return

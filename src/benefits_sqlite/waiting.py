@@ -43,7 +43,8 @@ def unless_busy(action: Callable[[], object]) -> Callable[[], bool]:
         try:
             action()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            # Errors of Python's own, such as text that is not UTF-8, have no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 return False
             raise
         return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 
@@ -193,6 +195,16 @@ def test_a_restart_right_after_a_stop_gets_the_address_although_connections_are_
     with serving_anywhere(database, service.port, "127.0.0.1") as process:
         again = Service(process, service.port, database, database, 2, time.monotonic())
         wait_for(again.answers_at_all)
+
+
+def test_a_worker_that_is_stopped_does_not_hold_the_address_when_its_parent_is_killed(database: Path) -> None:
+    with serving(database) as service:
+        os.kill(min(service.workers()), signal.SIGSTOP)
+        service.process.kill()
+        service.process.wait(A_LONG_TIME)
+        with serving(database) as after:
+            wait_for(lambda: service.listeners() == 0)
+            assert after.order("jo", "netflix").status == HTTPStatus.OK
 
 
 def test_the_address_is_held_while_no_worker_lives_and_until_the_last_has_ended(database: Path) -> None:

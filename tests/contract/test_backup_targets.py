@@ -277,8 +277,9 @@ def test_a_name_that_only_ends_like_that_of_a_log_can_be_given(database: Path, c
 
 
 def test_a_target_that_ends_in_a_slash_is_no_file(database: Path, copy: Path) -> None:
-    done = benefits("backup", f"{copy}/", "--database", database)
+    for name in f"{copy}/", f"{copy}/.":
+        done = benefits("backup", name, "--database", database)
 
-    assert done.returncode == 2
-    assert f"{copy}/ names a directory; name a file in it" in done.stderr
-    assert not copy.exists()
+        assert done.returncode == 2
+        assert f"{name} names a directory; name a file in it" in done.stderr
+        assert not copy.exists()

@@ -12,7 +12,7 @@ import pytest
 from benefits_sqlite import SqliteStore
 from contract.builders import with_two_orders
 from contract.faults import with_failing, with_mounts
-from contract.running import PROGRAM
+from contract.running import PROGRAM, SEED
 from unit.command import Command
 from unit.test_migrations import NAMES, database_at
 
@@ -46,6 +46,17 @@ def by_hand(path: Path, script: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.executescript(script)
+
+
+def overwrite_index(path: Path, name: str) -> None:
+    """Replace the page of an index by that of an index without any entry."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [[page]] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", [name])
+        [[size]] = connection.execute("PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes([10, 0, 0, 0, 0, *size.to_bytes(2), 0]) + bytes(size - 8))
 
 
 class TestEarlierVersion:
@@ -210,6 +221,60 @@ class TestOtherPrograms:
 
         finding = "trigger product_added: it is not as this version defines it\n"
         assert benefits("check") == (1, finding + LITESTREAM_REMARKS, "")
+
+    @pytest.mark.parametrize(
+        ("script", "reason"),
+        [
+            (
+                "CREATE TABLE notes (t TEXT COLLATE de); CREATE INDEX n ON notes (t)",
+                "no such collation sequence: de",
+            ),
+            ("CREATE TABLE notes (t TEXT); CREATE INDEX n ON notes (sl(t))", "unknown function: sl()"),
+        ],
+    )
+    def test_an_index_that_only_its_own_program_can_read_hides_no_damage(
+        self, benefits: Command, path: Path, script: str, reason: str
+    ) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.create_collation("de", lambda a, b: (a > b) - (a < b))
+            connection.create_function("sl", 1, len, deterministic=True)
+            connection.executescript(f"{script}; INSERT INTO notes VALUES ('a'), ('b')")
+        _, out, _ = benefits("check")
+        remarks = out.removesuffix("benefits.db is sound: 1 users, 2 orders, 4 products.\n")
+        assert f"benefits.db: what is not of this program can't be verified: SQLite: {reason}\n" in remarks
+        assert remarks != out
+
+        by_hand(path, "INSERT INTO order_lines VALUES (99, 'nope', 77, 0, 5)")
+        overwrite_index(path, "sqlite_autoindex_users_1")
+        status, out, _ = benefits("check")
+        assert status == 1
+        assert "SQLite: row 1 missing from index sqlite_autoindex_users_1" in out
+        assert "table order_lines: a row refers to a row of products that is not there" in out
+
+    def test_a_table_whose_name_is_not_utf_8_is_a_remark(self, benefits: Command, path: Path) -> None:
+        by_hand(path, "CREATE TABLE theirs (x)")
+        name, sql = b"no\xff".hex(), b'CREATE TABLE "no\xff" (x)'.hex()
+        by_hand(
+            path,
+            f"UPDATE sqlite_schema SET name = CAST(x'{name}' AS TEXT), tbl_name = CAST(x'{name}' AS TEXT),"
+            f" sql = CAST(x'{sql}' AS TEXT) WHERE name = 'theirs'",
+        )
+
+        status, out, _ = benefits("check")
+        assert (status, out.splitlines()[-1]) == (0, "benefits.db is sound: 1 users, 2 orders, 4 products.")
+        assert "benefits.db: table no\\xff: it is not of this program" in out
+        assert benefits("backup", "copy.db")[0] == 0
+        assert benefits("seed", SEED)[0] == 0
+
+    def test_a_schema_that_is_not_utf_8_is_damage_and_no_crash(self, benefits: Command, path: Path) -> None:
+        content = path.read_bytes()
+        place = content.index(b"order_lines")
+        path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+
+        assert benefits("check")[0] == 1
+        for command in ("backup", "copy.db"), ("seed", SEED), ("serve", "--host", "192.0.2.1"):
+            status, _, err = benefits(*command)
+            assert (status, err.count("\n")) == (2, 1)
 
 
 class TestUnfinished:

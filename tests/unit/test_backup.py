@@ -21,6 +21,26 @@ from contract.faults import KILLED_AT_A_STEP
 from unit.command import Command
 from waiting import A_LONG_TIME
 
+# Makes a backup of a database that another program locks, for good, when the copy begins.
+LOCKED = """
+import sqlite3, sys
+from pathlib import Path
+from benefits_sqlite import back_up_database
+
+source, target = sys.argv[1:]
+other = sqlite3.connect(source, isolation_level=None)
+
+def lock(event, arguments):
+    if event == "sqlite3.connect" and "unfinished" in str(arguments[0]):
+        other.execute("BEGIN EXCLUSIVE")
+
+sys.addaudithook(lock)
+try:
+    back_up_database(source, Path(target))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
 # Makes a backup where files have a maximum size: there, the process is killed, or its write fails.
 STOPPED_AT_A_SIZE = """
 import resource, signal, sys
@@ -326,3 +346,26 @@ class TestCommand:
             "benefits: benefits.db: it is not a database; name another file\n",
         )
         assert names(path.parent) == {"benefits.db"}
+
+
+def test_a_database_that_another_program_locks_meanwhile_delays_it_not_for_ever(tmp_path: Path) -> None:
+    path, copy = tmp_path / "benefits.db", tmp_path / "copy.db"
+    SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED, path, copy],
+        capture_output=True,
+        text=True,
+        timeout=A_LONG_TIME,
+        check=True,
+    )
+
+    assert done.stdout == (
+        f"StorageUnavailableError {path}: it can't be copied to {copy}: another program has locked it for 5.0 s\n"
+    )
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "benefits.db",
+        "benefits.db-lock",
+        "benefits.db-next",
+    ]

@@ -126,3 +126,21 @@ def test_a_module_that_python_itself_lacks_is_not_called_a_package() -> None:
     status, message = run_without("sqlite3")
     assert (status, message.count("\n")) == (2, 1)
     assert message.startswith("benefits: this Python has no module sqlite3,")
+
+
+def test_ctrl_c_while_packages_are_imported_ends_it_without_a_traceback() -> None:
+    program = """
+import sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from benefits_service import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (130, "")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
 from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 from benefits_service.middleware.frontend import has_content_hash, with_frontend
 
+SCRIPT = "a script; " * 50
 FILES = {
     "index.html": "<h1>Benefits</h1>",
     "favicon.ico": "icon",
-    "static/js/main.8f2b1c3d.js": "a longer script",
-    "static/js/main.8f2b1c3d.js.gz": "zipped",
+    "static/js/main.8f2b1c3d.js": SCRIPT,
 }
 
 
@@ -29,6 +30,7 @@ def client(tmp_path: Path) -> Client:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    (folder / "static/js/main.8f2b1c3d.js.gz").write_bytes(gzip.compress(SCRIPT.encode()))
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
     (folder / "favicon.ico.gz").symlink_to(tmp_path / "secret.txt")
@@ -41,7 +43,7 @@ def client(tmp_path: Path) -> Client:
         ("/", "<h1>Benefits</h1>", "max-age=0, public"),
         ("/index.html", "<h1>Benefits</h1>", "max-age=0, public"),
         ("/favicon.ico", "icon", "max-age=0, public"),
-        ("/static/js/main.8f2b1c3d.js", "a longer script", "max-age=315360000, public, immutable"),
+        ("/static/js/main.8f2b1c3d.js", SCRIPT, "max-age=315360000, public, immutable"),
     ],
 )
 def test_a_file_is_served_and_only_one_with_a_content_hash_is_kept_for_ever(
@@ -58,7 +60,8 @@ def test_a_file_is_served_and_only_one_with_a_content_hash_is_kept_for_ever(
 def test_a_compressed_file_is_sent_to_a_browser_that_accepts_it(client: Client) -> None:
     response = client.get("/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": "gzip"}, buffered=True)
 
-    assert (response.headers["Content-Encoding"], response.data) == ("gzip", b"zipped")
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(response.data) == SCRIPT.encode()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_file_is_sent_although_its_compressed_variant_is_deleted_after_the_sta
         response = client.get(
             "/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": accepted}, buffered=True
         )
-        assert (response.status_code, response.text) == (200, "a longer script")
+        assert (response.status_code, response.text) == (200, SCRIPT)
         assert "Content-Encoding" not in response.headers
 
 
@@ -171,13 +174,50 @@ def test_a_page_that_changes_while_it_is_served_is_sent_whole_with_another_tag(
     assert client.get("/", headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_a_compressed_file_that_changes_while_it_is_served_is_sent_whole(
-    client: Client, tmp_path: Path
-) -> None:
-    (tmp_path / "build" / "static/js/main.8f2b1c3d.js.gz").write_text("zip")
-    response = client.get("/static/js/main.8f2b1c3d.js", headers={"Accept-Encoding": "gzip"}, buffered=True)
+def request_script(client: Client, **headers: str) -> TestResponse:
+    """Request the script of which there is a compressed variant."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.get("/static/js/main.8f2b1c3d.js", headers=named, buffered=True)
 
-    assert (response.headers["Content-Length"], response.data) == ("3", b"zip")
+
+def test_while_a_new_build_is_written_no_old_content_is_sent_or_kept(client: Client, tmp_path: Path) -> None:
+    """A build writes the file first, and compresses it then."""
+    script = tmp_path / "build/static/js/main.8f2b1c3d.js"
+    compressed = script.with_name(f"{script.name}.gz")
+    new = "new script " * 50
+    script.write_text(new)
+    between = request_script(client, Accept_Encoding="gzip")
+    whole = gzip.compress(new.encode())
+    compressed.write_bytes(whole[:-5])
+    half = request_script(client, Accept_Encoding="gzip")
+    compressed.write_bytes(whole)
+    after = request_script(client, Accept_Encoding="gzip", If_None_Match=between.headers["ETag"])
+
+    assert (between.text, half.text) == (new, new)
+    assert (after.status_code, gzip.decompress(after.data)) == (200, new.encode())
+    assert after.headers["Content-Length"] == str(len(whole))
+
+
+def test_a_variant_that_appears_after_the_start_is_sent(client: Client, tmp_path: Path) -> None:
+    page = tmp_path / "build/index.html"
+    page.write_text("page " * 100)
+    page.with_name("index.html.gz").write_bytes(gzip.compress(page.read_bytes()))
+    response = client.get("/", headers={"Accept-Encoding": "gzip"}, buffered=True)
+
+    assert gzip.decompress(response.data) == page.read_bytes()
+
+
+def test_each_encoding_has_a_tag_of_its_own(client: Client) -> None:
+    """A browser must not continue a file in another encoding than it has begun."""
+    plain, packed = request_script(client), request_script(client, Accept_Encoding="gzip")
+    tags = plain.headers["ETag"], packed.headers["ETag"]
+    assert tags[0] != tags[1]
+    for encoding, tag, other in ("", *tags), ("gzip", *reversed(tags)):
+        assert request_script(client, Accept_Encoding=encoding, If_None_Match=tag).status_code == 304
+        assert request_script(client, Accept_Encoding=encoding, If_None_Match=other).status_code == 200
+        part = {"Accept_Encoding": encoding, "Range": "bytes=0-9"}
+        assert request_script(client, **part, If_Range=tag).status_code == 206
+        assert request_script(client, **part, If_Range=other).status_code == 200
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])

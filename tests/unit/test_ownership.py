@@ -132,6 +132,27 @@ def test_members_of_a_group_can_share_a_database(folder: Path, path: Path) -> No
     order_as(SERVICE + 1, path, OTHER)
 
 
+def test_the_logs_that_a_member_of_the_group_creates_can_be_used_by_the_others(
+    folder: Path, path: Path
+) -> None:
+    """Although the folder does not hand its group down."""
+    with SqliteStore(path) as created:
+        stocked(created)
+    folder.chmod(0o770)
+    os.chown(folder, SERVICE, OTHER)
+    for file in folder.iterdir():
+        os.chown(file, SERVICE, OTHER)
+        file.chmod(0o660)
+
+    with acting_as(SERVICE + 1, OTHER):
+        store = SqliteStore(path)
+    with store:
+        assert [ownership(Path(f"{path}-{kind}")) for kind in ("wal", "shm")] == [
+            (SERVICE + 1, OTHER, 0o660)
+        ] * 2
+        order_as(SERVICE, path, OTHER)
+
+
 def test_a_lock_file_of_another_user_in_a_shared_folder_is_an_error_that_says_what_to_do(
     folder: Path, path: Path
 ) -> None:

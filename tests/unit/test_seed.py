@@ -124,3 +124,18 @@ def test_a_file_that_is_not_a_database_is_an_error_of_one_line(benefits: Command
         "",
         "benefits: notes.txt: it is not a database; name another file\n",
     )
+
+
+def test_a_file_without_end_is_refused_before_the_memory_is_full(benefits: Command) -> None:
+    status, out, err = benefits("seed", "/dev/zero")
+
+    assert (status, out) == (2, "")
+    assert err == "benefits: /dev/zero: it is longer than 64 MiB; nothing was changed\n"
+
+
+def test_the_name_of_a_file_is_one_line_in_what_is_printed(benefits: Command) -> None:
+    status, out, _ = benefits("seed", SEED, "--database", "a\nb.db")
+
+    assert (status, out) == (0, f"a\\nb.db offers the 15 products of {SEED}.\n")
+    assert benefits("check", "--database", "a\nb.db")[1].startswith("a\\nb.db is sound")
+    assert benefits("backup", "c\nd", "--database", "a\nb.db")[1] == "c\\nd is a copy of a\\nb.db.\n"

@@ -9,10 +9,11 @@ import click
 
 from benefits_service.commands.common import Failure, database_option, examples, require_database
 from benefits_service.composition import back_up_database
+from benefits_service.output import printable
 
 
 def _require_file_name(_: click.Context, __: click.Parameter, name: str) -> Path:
-    if name.endswith(os.sep):  # a Path would lose this, and a file of that name would be made
+    if name.endswith((os.sep, f"{os.sep}.")):  # a Path would lose this, and a file of that name would be made
         raise click.BadParameter(f"{name} names a directory; name a file in it.")
     return Path(name)
 
@@ -36,5 +37,5 @@ def backup(file: Path, *, overwrite: bool, database: str) -> None:
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from error
     for remark in remarks:
-        click.echo(f"benefits: {remark}", err=True)
-    click.echo(f"{file} is a copy of {database}.")
+        click.echo(f"benefits: {printable(remark)}", err=True)
+    click.echo(printable(f"{file} is a copy of {database}."))

@@ -12,6 +12,9 @@ import msgspec
 from benefits_core import InvalidValueError, Product
 from benefits_http.wire import ProductBody, ProductList
 
+MAX_FILE_BYTES: Final = 64 << 20
+"""How long a catalogue file may be: several hundred thousand products."""
+
 # Of the four bytes of an ASCII character.
 _ZEROS_IN_UTF_32: Final = 3
 
@@ -31,6 +34,8 @@ def read_catalogue(
     :param progress: receives the entries and yields each of them, such as a progress bar.
     :raises InvalidCatalogueError: the content is not a catalogue, or an entry is not a valid product.
     """
+    if len(file) > MAX_FILE_BYTES:
+        raise InvalidCatalogueError(f"it is longer than {MAX_FILE_BYTES >> 20} MiB")
     try:
         # Declaring Decimal built in keeps msgspec from converting a price in quotes.
         entries = msgspec.convert(_decode(_text(file)), ProductList, builtin_types=(Decimal,)).products

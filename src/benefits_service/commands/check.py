@@ -8,6 +8,7 @@ import click
 
 from benefits_service.commands.common import database_option, examples, require_database, require_output
 from benefits_service.composition import audit_database
+from benefits_service.output import printable
 
 
 @click.command(
@@ -26,12 +27,14 @@ def check(*, database: str) -> None:
     require_database(database)
     report = audit_database(database)
     for finding in report.findings:
-        click.echo(finding)
+        click.echo(printable(finding))
     for remark in report.remarks:
-        click.echo(f"{database}: {remark}")
+        click.echo(printable(f"{database}: {remark}"))
     if report.findings:
         sys.exit(1)
     click.echo(
-        f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
+        printable(
+            f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
+        )
     )
     require_output()

@@ -10,11 +10,12 @@ import click
 
 from benefits_core import OfferProducts, Signature
 from benefits_http.wire import ProductBody
-from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
+from benefits_service.commands.catalogue_file import MAX_FILE_BYTES, InvalidCatalogueError, read_catalogue
 from benefits_service.commands.common import Failure, database_option, examples
 from benefits_service.commands.retire import describe
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.composition import open_store
+from benefits_service.output import printable
 
 
 @click.command(
@@ -41,22 +42,24 @@ def seed(  # noqa: PLR0913 - one argument for each option
     nothing. The database is created if it does not exist. The service may be running.
     """
     try:
-        products = read_catalogue(file.read_bytes(), _with_progress_bar)
+        with file.open("rb") as opened:
+            content = opened.read(MAX_FILE_BYTES + 1)
+        products = read_catalogue(content, _with_progress_bar)
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}; name a catalogue file such as seed.json") from error
     except InvalidCatalogueError as error:
         raise Failure(f"{file}: {error}; nothing was changed") from error
     with open_store(database) as store:
         if if_empty and store.products.list_all():
-            click.echo(f"{database} has a catalogue already.")
+            click.echo(printable(f"{database} has a catalogue already."))
             return
         retired = OfferProducts(store)(
             products, retire_others=signature if retire_others else None, dry_run=dry_run
         )
     if not dry_run:
-        click.echo(f"{database} offers the {len(products)} products of {file}.")
+        click.echo(printable(f"{database} offers the {len(products)} products of {file}."))
     elif not retire_others:
-        click.echo(f"{file} is valid.")
+        click.echo(printable(f"{file} is valid."))
     if retire_others:
         click.echo(describe(retired, dry_run=dry_run))
 

@@ -187,8 +187,10 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         address = claimed.getsockname()[0]
         shown = f"[{address}]" if ":" in address else address
         click.echo(
-            f"Serving {database} at http://{shown}:{port}"
-            f" with {workers} worker process{'es' if workers > 1 else ''}; Ctrl-C stops."
+            printable(
+                f"Serving {database} at http://{shown}:{port}"
+                f" with {workers} worker process{'es' if workers > 1 else ''}; Ctrl-C stops."
+            )
         )
         _print_trust(address, identity_header, trust_forwarded=trust_forwarded)
         build = partial(build_app, settings, open_store, _reserve_counts(workers))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterable
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from wsgiref.headers import Headers
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -33,16 +34,25 @@ def has_content_hash(name: str) -> bool:
 
 
 class _File(StaticFile):  # type: ignore[misc] # WhiteNoise has no types
-    """A file and its compressed variants. Their tag is a hash of the content; the time of a file says nothing of it."""
+    """A file, and its variant that is compressed by gzip. The tag of each is a hash of its content, and not its time.
 
-    def __init__(
-        self, path: str, headers: list[tuple[str, str]], variants: dict[str, os.stat_result]
-    ) -> None:
+    :param files: the state of the file, and that of the variant if it may be sent.
+    """
+
+    alternatives: list[tuple[re.Pattern[str], str, list[tuple[str, str]]]]
+
+    def __init__(self, path: str, headers: list[tuple[str, str]], files: dict[str, os.stat_result]) -> None:
         self.path = path
-        self._variants = list(variants)
-        self._version = [_version(status) for status in variants.values()]
-        encodings = {"gzip": f"{path}.gz", "br": f"{path}.br"}
-        super().__init__(path, [*headers, ("ETag", f'"{_hash(path)}"')], encodings, variants)
+        self._versions = _versions(path)
+        super().__init__(path, [*headers, ("ETag", "")], {"gzip": f"{path}.gz"}, files)
+        self.alternatives = [
+            (
+                encoding,
+                name,
+                [*(header for header in of_all if header[0] != "ETag"), ("ETag", f'"{_hash(name)}"')],
+            )
+            for encoding, name, of_all in self.alternatives
+        ]
 
     def get_headers(self, headers: list[tuple[str, str]], files: dict[str | None, Any]) -> Headers:
         """Return the headers of the file."""
@@ -50,26 +60,56 @@ class _File(StaticFile):  # type: ignore[misc] # WhiteNoise has no types
         del complete["Last-Modified"]  # by which a browser would ask that does not know the tag
         return complete
 
-    def is_not_modified(self, environ: WSGIEnvironment) -> bool:
-        """Return whether the browser has this content. A proxy may have made the tag a weak one."""
-        return parse_etags(environ.get("HTTP_IF_NONE_MATCH")).contains_weak(self.etag.strip('"'))
+    def get_response(self, method: str, request_headers: WSGIEnvironment) -> Any:  # noqa: ANN401 - WhiteNoise's
+        """Return the response: 304 if the browser has this content, in this encoding."""
+        headers = Headers(self.get_path_and_headers(request_headers)[1])
+        tag = str(headers["ETag"])
+        # A proxy may have made the tag a weak one.
+        if parse_etags(request_headers.get("HTTP_IF_NONE_MATCH")).contains_weak(tag.strip('"')):
+            return self.get_not_modified_response(headers)
+        if request_headers.get("HTTP_IF_RANGE", tag) != tag:
+            request_headers.pop("HTTP_RANGE", None)  # the part that the browser has is one of another content
+        return super().get_response(method, request_headers)
+
+    def is_not_modified(self, _: WSGIEnvironment) -> bool:
+        """Leave it to ``get_response``."""
+        return False
 
     def is_current(self) -> bool:
-        """Return whether the files have not changed since they were hashed, and none of them is gone."""
-        with suppress(OSError):
-            return [_version(Path(path).stat()) for path in self._variants] == self._version
-        return False
+        """Return whether the file and its variant are as they were when they were hashed."""
+        return _versions(self.path) == self._versions
 
 
 def _hash(path: str) -> str:
-    digest = sha256()
     with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        return _hash_of(file)
+
+
+def _hash_of(file: BinaryIO | gzip.GzipFile) -> str:
+    digest = sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()[:32]
 
 
-def _version(status: os.stat_result) -> tuple[int, ...]:
+def _unpacks_to(path: str, compressed: str) -> bool:
+    """Return whether a compressed file holds another one. It does not while a new build replaces one after the other."""
+    try:
+        with gzip.open(compressed) as file:
+            return _hash_of(file) == _hash(path)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _versions(path: str) -> list[tuple[int, ...] | None]:
+    return [_version(name) for name in (path, f"{path}.gz")]
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
     # The system itself sets the time of the last change: programs can set the other one, and do in reproducible builds.
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -100,8 +140,11 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
         headers = Headers([("X-Content-Type-Options", "nosniff")])
         self.add_mime_headers(headers, path, url)
         self.add_cache_headers(headers, path, url)
-        names = (path, f"{path}.gz", f"{path}.br")
-        return _File(path, headers.items(), {name: stat_cache[name] for name in names if name in stat_cache})
+        files = {path: stat_cache[path]}
+        compressed = f"{path}.gz"
+        if compressed in stat_cache and _unpacks_to(path, compressed):
+            files[compressed] = stat_cache[compressed]
+        return _File(path, headers.items(), files)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # To another method, WhiteNoise would answer 405 itself.
@@ -113,15 +156,13 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
         try:
             if not file.is_current():
                 file = self._renew(file)
-            if environ.get("HTTP_IF_RANGE", file.etag) != file.etag:
-                environ.pop("HTTP_RANGE", None)  # the part that the browser has is one of another content
             body: Iterable[bytes] = super().serve(file, environ, start_response)
         except OSError:  # the file is gone: a new build first deletes the old files
             body = self.application(environ, start_response)
         return body
 
     def _renew(self, file: _File) -> _File:
-        names = [Path(f"{file.path}{suffix}") for suffix in ("", ".gz", ".br")]
+        names = [Path(file.path), Path(f"{file.path}.gz")]
         stats = {str(path): path.stat() for path in names if self._is_served(path)}
         if file.path not in stats:
             raise FileNotFoundError(file.path)

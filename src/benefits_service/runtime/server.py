@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +36,9 @@ GRACE: Final = 8
 KEEP_ALIVE: Final = 75
 """How long an idle connection stays open, in seconds, by default: longer than load balancers keep theirs."""
 
+# From Linux's prctl.h.
+_PR_SET_PDEATHSIG: Final = 1
+
 # Before a worker that died is replaced again, in seconds.
 PAUSE_BETWEEN_RESPAWNS: Final = 0.2
 
@@ -47,6 +52,7 @@ def _begin_work(
 ) -> ASGIApplication:
     """Return the application that this worker process serves."""
     protect()
+    _continue_with_parent_gone()
     # The thread also keeps the address claimed as long as this process may listen there.
     Thread(target=_end_with_parent, args=[address], daemon=True).start()
     # Granian's threads may still run while the interpreter shuts down, and would abort the process (before Python 3.14).
@@ -68,6 +74,12 @@ def _prefer_throughput() -> None:
     # SCHED_BATCH avoids wake-up preemption between our threads (reads: one sixth faster).
     with suppress(AttributeError, OSError):  # another system, or a container that forbids it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _continue_with_parent_gone() -> None:
+    # A process that is stopped (SIGSTOP) would not notice that its parent has ended, and would keep the address.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def _end_with_parent(_: object) -> None:
