@@ -24,6 +24,14 @@ from waiting import A_LONG_TIME, wait_for
 OK = HTTPStatus.OK
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hangup_is_not_ignored() -> Iterator[None]:
+    """Let services begin as from a terminal, also where ``nohup`` has started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 class Terminal:
     """A terminal in which a service runs, with a session of its own, and which can be closed."""
 
