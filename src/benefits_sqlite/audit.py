@@ -52,8 +52,6 @@ def audit_database(path: str) -> Audit:
             audit = _audit(Database(connection, execute_plugins=False))
     except UnsoundDatabaseError as error:
         return Audit((str(error),))
-    except UnicodeDecodeError as error:  # SQLite's own message names what it has found
-        return Audit((f"SQLite: {error.object.decode(errors='backslashreplace')}",))
     except sqlite3.DatabaseError as error:
         if not is_unreadable(error):
             return Audit((finding(error),))
@@ -114,6 +112,8 @@ def _integrity_findings(db: Database, expected: _Definitions, remarks: list[str]
         return _integrity_check(db)
     except sqlite3.OperationalError as error:
         reason = finding(error)
+    except UnicodeDecodeError:  # SQLite's own message has the name
+        reason = "it needs something whose name is not UTF-8"
     # Another program's index needs a function or a collation that only that program has. So leave its tables out.
     remarks.append(f"what is not of this program can't be verified: {reason}")
     tables = [name for kind, name in sorted(expected) if kind == "table"]

@@ -278,7 +278,7 @@ def test_a_name_that_only_ends_like_that_of_a_log_can_be_given(database: Path, c
 
 def test_a_target_that_ends_in_a_slash_is_no_file(database: Path, copy: Path) -> None:
     for name in f"{copy}/", f"{copy}/.":
-        done = benefits("backup", name, "--database", database)
+        done = benefits("backup", name, "--database", database, traced=True)
 
         assert done.returncode == 2
         assert f"{name} names a directory; name a file in it" in done.stderr

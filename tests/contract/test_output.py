@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benefits_service.output import Output
+from benefits_service.output import Output, _write_if_ready
 from benefits_sqlite import audit_database
 from contract.faults import in_mount_namespace, serving
 from contract.running import PROGRAM, SEED, Service, benefits, reserve_port
@@ -275,6 +276,16 @@ def test_a_log_line_about_a_file_whose_name_is_not_utf_8_is_json(tmp_path: Path)
 
 def test_a_second_service_says_in_one_line_why_it_ends_although_its_output_is_closed(database: Path) -> None:
     assert benefits("serve", "--host", "192.0.2.1", "--database", database).stderr.count("\n") == 1
+
+
+def test_where_a_pipe_can_not_be_opened_again_a_write_takes_only_what_there_is_room_for() -> None:
+    with pipe() as (reader, writer):
+        assert _write_if_ready(writer, bytes(100_000)) == select.PIPE_BUF
+        fill(writer)
+        with pytest.raises(BlockingIOError):
+            _write_if_ready(writer, b"more")
+        assert os.read(reader, 1) == bytes(1)
+        os.close(writer)
 
 
 def fill(writer: int) -> None:

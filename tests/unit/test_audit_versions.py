@@ -251,6 +251,33 @@ class TestOtherPrograms:
         assert "SQLite: row 1 missing from index sqlite_autoindex_users_1" in out
         assert "table order_lines: a row refers to a row of products that is not there" in out
 
+    def test_so_it_is_if_what_the_index_needs_has_a_name_that_is_not_utf_8(
+        self, benefits: Command, path: Path
+    ) -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.executescript(
+                "CREATE TABLE notes (t TEXT COLLATE nocase); CREATE INDEX n ON notes (t);"
+                "INSERT INTO notes VALUES ('a'), ('b')"
+            )
+        sql = b'CREATE TABLE notes (t TEXT COLLATE "d\xff")'.hex()
+        by_hand(path, f"UPDATE sqlite_schema SET sql = CAST(x'{sql}' AS TEXT) WHERE name = 'notes'")
+
+        status, out, _ = benefits("check")
+        assert (status, out.splitlines()[-1]) == (0, "benefits.db is sound: 1 users, 2 orders, 4 products.")
+        assert "can't be verified: it needs something whose name is not UTF-8\n" in out
+
+    def test_an_index_on_a_table_of_ours_that_only_its_own_program_can_write_is_found(
+        self, benefits: Command, path: Path
+    ) -> None:
+        """No product could be added any longer."""
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.create_collation("de", lambda a, b: (a > b) - (a < b))
+            connection.execute("CREATE INDEX n ON products (name COLLATE de)")
+
+        status, out, _ = benefits("check")
+        assert status == 1
+        assert "table products: SQLite: no such collation sequence: de\n" in out
+
     def test_a_table_whose_name_is_not_utf_8_is_a_remark(self, benefits: Command, path: Path) -> None:
         by_hand(path, "CREATE TABLE theirs (x)")
         name, sql = b"no\xff".hex(), b'CREATE TABLE "no\xff" (x)'.hex()

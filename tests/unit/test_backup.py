@@ -16,6 +16,7 @@ import pytest
 
 from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
+from benefits_sqlite.backup import _limited
 from contract.builders import CATALOGUE, order, stocked
 from contract.faults import KILLED_AT_A_STEP
 from unit.command import Command
@@ -369,3 +370,12 @@ def test_a_database_that_another_program_locks_meanwhile_delays_it_not_for_ever(
         "benefits.db-lock",
         "benefits.db-next",
     ]
+
+
+def test_the_time_in_which_a_copy_makes_no_progress_is_limited_and_not_that_in_which_it_does() -> None:
+    progress = _limited(iter([0.0, 4.0, 8.0, 12.0, 17.0, 17.1]).__next__)
+    progress(sqlite3.SQLITE_BUSY, 9, 9)
+    progress(sqlite3.SQLITE_OK, 5, 9)
+    progress(sqlite3.SQLITE_LOCKED, 5, 9)
+    with pytest.raises(StorageUnavailableError, match="locked it for 5.0 s"):
+        progress(sqlite3.SQLITE_BUSY, 5, 9)

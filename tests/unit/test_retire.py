@@ -45,6 +45,7 @@ def test_it_says_what_was_retired_and_keeps_who_did_it_and_why(benefits: Command
         ("gym", "Al", "contract ended"),
         ("netflix", "Al", "contract ended"),
     }
+    assert benefits("check") == (0, "benefits.db is sound: 0 users, 0 orders, 4 products.\n", "")
 
 
 def test_without_a_name_it_is_the_login_name(benefits: Command) -> None:

@@ -8,7 +8,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -78,7 +77,7 @@ def _prefer_throughput() -> None:
 
 def _continue_with_parent_gone() -> None:
     # A process that is stopped (SIGSTOP) would not notice that its parent has ended, and would keep the address.
-    if sys.platform == "linux":
+    with suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
