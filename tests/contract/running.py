@@ -144,16 +144,16 @@ def command_of(process: str) -> bytes:
 _reserved: Final[list[socket.socket]] = []
 
 
-def reserve_port() -> int:
+def reserve_port(host: str = "127.0.0.1") -> int:
     """Return a port that no other process is given as long as this one runs, and at which a service can listen.
 
     A socket that is bound and does not listen reserves it. A port that is merely free now may be another test's, or the
     local end of any connection, before the service listens; and services share a port without a word.
     """
-    socket_of_it = socket.socket()
+    socket_of_it = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         socket_of_it.setsockopt(socket.SOL_SOCKET, option, 1)
-    socket_of_it.bind(("127.0.0.1", 0))
+    socket_of_it.bind((host, 0))
     _reserved.append(socket_of_it)
     port: int = socket_of_it.getsockname()[1]
     return port

@@ -71,7 +71,7 @@ def test_a_second_service_at_an_address_of_the_first_is_refused_in_one_line(
 @contextmanager
 def listening_at(host: str, database: Path) -> Iterator[Service]:
     """Run a service that listens at an address, and that answers at 127.0.0.1."""
-    port = reserve_port()
+    port = reserve_port(host)
     with serving_anywhere(database, port, host) as process:
         service = Service(process, port, database, database, 2, time.monotonic())
         wait_for(service.answers_at_all)
