@@ -157,7 +157,9 @@ class SqliteProductRepository(SqliteProductReader):
 
     def put(self, products: Iterable[Product]) -> None:
         """See :class:`~benefits_core.ports.ProductRepository`. It writes only the rows that change."""
-        before = {product.product_id: (place, product) for place, product in enumerate(self.list_all())}
+        # Retired products, and those removed by hand, leave gaps between the places.
+        places = dict(self._query("SELECT product_id, position FROM products"))
+        before = {product.product_id: (places[product.product_id], product) for product in self.list_all()}
         given = {product.product_id: product for product in products}
         rest = {key: product for key, (_, product) in before.items() if key not in given}
         after = {

@@ -218,6 +218,13 @@ class TestRetiring:
         assert store.products.retired() == {"netflix": SIGNED}
         assert order(store, "jo", "gym").total == 401
 
+    def test_the_next_products_put_come_first_although_a_place_is_vacant(self, store: Store) -> None:
+        RetireProducts(stocked(store))(["netflix"], SIGNED)
+        new = Product("bike", "Bike", Decimal(1))
+        OfferProducts(store)([new, GYM])
+
+        assert store.products.list_all() == (new, GYM, SPOTIFY, FREE)
+
     def test_retiring_it_again_keeps_the_first_signature(self, store: Store) -> None:
         RetireProducts(stocked(store))(["netflix"], SIGNED)
         later = Signature("Bo", NOON + timedelta(days=1))
