@@ -218,12 +218,12 @@ class TestRetiring:
         assert store.products.retired() == {"netflix": SIGNED}
         assert order(store, "jo", "gym").total == 401
 
-    def test_the_next_products_put_come_first_although_a_place_is_vacant(self, store: Store) -> None:
-        RetireProducts(stocked(store))(["netflix"], SIGNED)
+    def test_the_next_products_put_come_first_although_places_are_vacant(self, store: Store) -> None:
+        RetireProducts(stocked(store))(["netflix", "spotify"], SIGNED)
         new = Product("bike", "Bike", Decimal(1))
-        OfferProducts(store)([new, GYM])
+        OfferProducts(store)([new, FREE])
 
-        assert store.products.list_all() == (new, GYM, SPOTIFY, FREE)
+        assert store.products.list_all() == (new, FREE, GYM)
 
     def test_retiring_it_again_keeps_the_first_signature(self, store: Store) -> None:
         RetireProducts(stocked(store))(["netflix"], SIGNED)
