@@ -80,8 +80,8 @@ class Server:
             if MEMORY_FILE in str(descriptor.readlink())
         )
         counts = shared.read_bytes()
-        parts = [Counts(counts[at : at + PART_BYTES]) for at in range(0, len(counts), PART_BYTES)]
-        return [part.totals()[(PLACED,)][0] for part in parts if (PLACED,) in part.totals()]
+        parts = (Counts(counts[at : at + PART_BYTES]) for at in range(0, len(counts), PART_BYTES))
+        return [totals[(PLACED,)][0] for totals in (part.totals() for part in parts) if (PLACED,) in totals]
 
     def processes(self) -> list[int]:
         """Return the numbers of all its processes."""

@@ -1,4 +1,4 @@
-"""What operators do: use cases for those who run the service."""
+"""The use cases of operators: offer and retire products, list users and orders."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OfferProducts:
     ) -> tuple[str, ...]:
         """Add or update products. The catalogue then begins with them, in this order.
 
-        :param retire_others: who retires all other products of the catalogue; None if they stay in it.
+        :param retire_others: the operator's signature, if all other products are to be retired.
         :param dry_run: change nothing.
         :returns: the ids of the products that are retired.
         :raises InvalidValueError: an id occurs twice.
@@ -52,13 +52,13 @@ class OfferProducts:
             seen.add(product.product_id)
 
         def offer(work: UnitOfWork) -> tuple[str, ...]:
-            others = [product.product_id for product in work.products.list_all()]
-            leaving = (
-                tuple(product_id for product_id in others if product_id not in seen) if retire_others else ()
-            )
+            leaving: tuple[str, ...] = ()
+            if retire_others is not None:
+                others = (product.product_id for product in work.products.list_all())
+                leaving = tuple(product_id for product_id in others if product_id not in seen)
             if not dry_run:
                 work.products.put(offered)
-                if retire_others:
+                if retire_others is not None:
                     work.products.retire(leaving, retire_others)
             return leaving
 
@@ -79,7 +79,7 @@ class RetireProducts:
     ) -> tuple[str, ...]:
         """Retire all of these products, or none. Those that are retired already stay as they are.
 
-        :param signature: who does it, when and why.
+        :param signature: the operator's.
         :param dry_run: change nothing.
         :returns: the ids of the products that were in the catalogue until now.
         :raises ProductsNotFoundError: some were never in the catalogue.

@@ -139,10 +139,10 @@ class _ProductRepository(_ProductReader):
         tables.retired = {key: by for key, by in tables.retired.items() if key not in given}
 
     def retire(self, product_ids: Iterable[str], signature: Signature) -> None:
-        tables, leaving = self._tables(), tuple(product_ids)
+        tables, leaving = self._tables(), dict.fromkeys(product_ids, signature)
         self._state.require_known(leaving, {*tables.catalogue, *tables.retired})
         tables.catalogue = {key: product for key, product in tables.catalogue.items() if key not in leaving}
-        tables.retired = {**dict.fromkeys(leaving, signature), **tables.retired}
+        tables.retired = {**leaving, **tables.retired}
 
 
 @attrs.frozen

@@ -40,7 +40,7 @@ class ProductReader(Protocol):
         """Return those of these products that are in the catalogue, by id. The ids may be any strings."""
 
     def retired(self) -> Mapping[str, Signature]:
-        """Return who retired each retired product, by product id."""
+        """Return the signature of each product that was retired, by product id."""
 
 
 class OrderReader(Protocol):

@@ -135,15 +135,18 @@ def _open_missing_descriptors() -> None:
 
 def standard_output_failure() -> OSError | None:
     """Return why standard output could not be written; None if it could, or if its reader wanted no more of it."""
-    output = _installed.get("stdout")
-    failure = None if output is None else output.failure
+    failure = _failure()
     return None if failure is None or failure.errno == errno.EPIPE else failure
+
+
+def _failure() -> OSError | None:
+    output = _installed.get("stdout")
+    return None if output is None else output.failure
 
 
 def is_lost() -> bool:
     """Return whether standard output could not be written, for example because its reader has gone."""
-    output = _installed.get("stdout")
-    return output is not None and output.failure is not None
+    return _failure() is not None
 
 
 def standard_error() -> Output:

@@ -116,18 +116,17 @@ def _integrity_findings(db: Database, expected: _Definitions, remarks: list[str]
         reason = "it needs something whose name is not UTF-8"
     # Another program's index needs a function or a collation that only that program has. So leave its tables out.
     remarks.append(f"what is not of this program can't be verified: {reason}")
-    tables = [name for kind, name in sorted(expected) if kind == "table"]
-    return [found for table in tables for found in _integrity_check(db, table)]
+    findings = []
+    for table in [name for kind, name in sorted(expected) if kind == "table"]:
+        try:
+            findings += _integrity_check(db, f"({table})")
+        except sqlite3.OperationalError as error:
+            findings.append(f"table {table}: {finding(error)}")
+    return findings
 
 
-def _integrity_check(db: Database, table: str = "") -> list[str]:
-    of_table = f"({table})" if table else ""
-    try:
-        rows = db.execute(f"PRAGMA integrity_check{of_table}").fetchall()
-    except sqlite3.OperationalError as error:
-        if not table:
-            raise
-        return [f"table {table}: {finding(error)}"]
+def _integrity_check(db: Database, of_table: str = "") -> list[str]:
+    rows = db.execute(f"PRAGMA integrity_check{of_table}").fetchall()
     return [f"SQLite: {message}" for (message,) in rows if message != "ok"]
 
 

@@ -126,21 +126,26 @@ def open_for_reading(path: str, wait: float = PATIENCE) -> sqlite3.Connection:
     :raises StorageUnavailableError: its log can't be read in this folder.
     """
     file = Path(path).resolve()
-    options = ""
-    # SQLite reads a file with a write-ahead log only if it finds the log and its index, or can create them.
-    if not os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
-        wal, index, journal = (Path(f"{file}-{kind}") for kind in ("wal", "shm", "journal"))
-        if not (wal.exists() and index.exists()):
-            for log in wal, journal:
-                if log.exists() and log.stat().st_size > 0:
-                    raise StorageUnavailableError(
-                        f"{path}: its log can't be read in a folder that may not be written to;"
-                        f" copy it and {log.name} to another folder"
-                    )
-            options = "&immutable=1"  # nothing is in a log, and nothing writes to the file
+    options = "&immutable=1" if _never_changes(path, file) else ""
     connection = sqlite3.connect(f"{file.as_uri()}?mode=ro{options}", uri=True, timeout=wait)
     connection.text_factory = decoded
     return connection
+
+
+def _never_changes(path: str, file: Path) -> bool:
+    """Return whether SQLite has to be told that nothing writes to the file, because it can't create a log beside it."""
+    if os.access(file.parent, os.W_OK | os.X_OK, effective_ids=True):
+        return False
+    wal, index, journal = (Path(f"{file}-{kind}") for kind in ("wal", "shm", "journal"))
+    if wal.exists() and index.exists():  # SQLite reads the log by its index
+        return False
+    for log in wal, journal:
+        if log.exists() and log.stat().st_size > 0:
+            raise StorageUnavailableError(
+                f"{path}: its log can't be read in a folder that may not be written to;"
+                f" copy it and {log.name} to another folder"
+            )
+    return True
 
 
 @contextmanager

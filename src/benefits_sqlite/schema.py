@@ -76,7 +76,7 @@ def count_every_change_of_the_catalogue(db: Database) -> None:
 
 @migrations()
 def retire_products(db: Database) -> None:
-    """Note of a product who took it out of the catalogue, when and why."""
+    """Keep the operator's signature with each product that was retired."""
     db.execute("ALTER TABLE products ADD COLUMN retired_by TEXT")
     db.execute(
         "ALTER TABLE products ADD COLUMN retired_at TEXT CHECK ((retired_at IS NULL) = (retired_by IS NULL))"

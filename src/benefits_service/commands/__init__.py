@@ -10,8 +10,7 @@ import click
 
 from benefits_core import StorageUnavailableError
 from benefits_service.commands import backup, check, listings, retire, seed, serve
-from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output
-from benefits_service.output import printable
+from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output, say
 
 
 @click.group(
@@ -52,7 +51,7 @@ def run() -> None:
         error.show()
         status = Failure.exit_code
     except (click.ClickException, StorageUnavailableError, OSError) as error:
-        click.echo(f"benefits: {printable(_reason(error))}", err=True)
+        say(f"benefits: {_reason(error)}", err=True)
         status = NotFound.exit_code if isinstance(error, NotFound) else Failure.exit_code
     except click.Abort:
         status = 130  # the status that shells report for a program ended by Ctrl-C

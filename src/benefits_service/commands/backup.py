@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from benefits_service.commands.common import Failure, database_option, examples, require_database
+from benefits_service.commands.common import Failure, database_option, examples, require_database, say
 from benefits_service.composition import back_up_database
-from benefits_service.output import printable
 
 
 def _require_file_name(_: click.Context, __: click.Parameter, name: str) -> Path:
@@ -37,5 +36,5 @@ def backup(file: Path, *, overwrite: bool, database: str) -> None:
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from error
     for remark in remarks:
-        click.echo(f"benefits: {printable(remark)}", err=True)
-    click.echo(printable(f"{file} is a copy of {database}."))
+        say(f"benefits: {remark}", err=True)
+    say(f"{file} is a copy of {database}.")

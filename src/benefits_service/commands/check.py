@@ -6,9 +6,8 @@ import sys
 
 import click
 
-from benefits_service.commands.common import database_option, examples, require_database, require_output
+from benefits_service.commands.common import database_option, examples, require_database, require_output, say
 from benefits_service.composition import audit_database
-from benefits_service.output import printable
 
 
 @click.command(
@@ -27,14 +26,10 @@ def check(*, database: str) -> None:
     require_database(database)
     report = audit_database(database)
     for finding in report.findings:
-        click.echo(printable(finding))
+        say(finding)
     for remark in report.remarks:
-        click.echo(printable(f"{database}: {remark}"))
+        say(f"{database}: {remark}")
     if report.findings:
         sys.exit(1)
-    click.echo(
-        printable(
-            f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products."
-        )
-    )
+    say(f"{database} is sound: {report.users} users, {report.orders} orders, {report.products} products.")
     require_output()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from benefits_service.output import standard_output_failure
+from benefits_core import Store
+from benefits_service.composition import open_store
+from benefits_service.output import printable, standard_output_failure
 from benefits_service.settings import DATABASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -52,7 +55,7 @@ class _Setting(click.Option):
         value = super().resolve_envvar_value(ctx)
         if value is None or not _ADDRESS_OF_A_SERVICE.match(value):
             return value
-        click.echo(f"{self.envvar} is ignored: {value} is the address of a service, not a setting.")
+        say(f"{self.envvar} is ignored: {value} is the address of a service, not a setting.")
         return None
 
 
@@ -64,6 +67,21 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
 
 
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line; what a terminal can't show in it, such as a part of a file's name, is escaped."""
+    click.echo(printable(line), err=err)
+
+
+def existing_store(database: str) -> AbstractContextManager[Store]:
+    """Open the store over a database file that exists.
+
+    :raises Failure: there is no such file.
+    :raises StorageUnavailableError: the file can't be used; the message says why.
+    """
+    require_database(database)
+    return open_store(database)
 
 
 def require_database(database: str) -> None:

@@ -12,11 +12,10 @@ import click
 
 from benefits_core import InvalidUserIdError, ListOrders, ListUsers, Order, Store
 from benefits_core.values import difference, normal_user_id
-from benefits_service.commands.common import NotFound, database_option, examples, require_database
+from benefits_service.commands.common import NotFound, database_option, examples, existing_store
 from benefits_service.commands.tables import Row, format_option, print_table
-from benefits_service.composition import open_store
 
-# Days whose beginning and end are moments in every timezone.
+# Python can convert a day of these years from every timezone.
 _FIRST_YEAR: Final = 1900
 _LAST_YEAR: Final = 9000
 
@@ -51,8 +50,7 @@ def _require_year(_: click.Context, __: click.Parameter, day: datetime | None) -
 @database_option
 def products(*, style: str, database: str) -> None:
     """List the catalogue, in its order."""
-    require_database(database)
-    with open_store(database) as store:
+    with existing_store(database) as store:
         rows = ((product.product_id, product.name, product.price) for product in store.products.list_all())
         print_table(["product_id", "name", "price"], rows, style)
 
@@ -67,8 +65,7 @@ def products(*, style: str, database: str) -> None:
 @database_option
 def users(*, style: str, database: str) -> None:
     """List all users: their balance, what they were granted, and what they have spent of it."""
-    require_database(database)
-    with open_store(database) as store:
+    with existing_store(database) as store:
         rows = (
             (
                 user.user_id,
@@ -125,8 +122,7 @@ def orders(  # noqa: PLR0913 - one argument for each option
     database: str,
 ) -> None:
     """List orders, in the sequence in which they were placed. Times are in UTC."""
-    require_database(database)
-    with open_store(database) as store:
+    with existing_store(database) as store:
         if user is not None:
             _require_user(store, user)
         found = ListOrders(store)(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from benefits_core import ProductsNotFoundError, RetireProducts, Signature
-from benefits_service.commands.common import NotFound, database_option, examples, require_database
+from benefits_service.commands.common import NotFound, database_option, examples, existing_store, say
 from benefits_service.commands.signing import dry_run_option, signature_options
-from benefits_service.composition import open_store
 
 
 @click.command(
@@ -24,17 +23,16 @@ from benefits_service.composition import open_store
 def retire(*, products: tuple[str, ...], signature: Signature, dry_run: bool, database: str) -> None:
     """Take products out of the catalogue: all of them, or none.
 
-    They are not listed any more, and can't be ordered. Users who bought them still own them. To offer one again, seed it
-    again. A product that is retired already stays as it is.
+    The service no longer lists them, and refuses orders of them. Users keep those that they bought. To offer one again,
+    seed it again. A product that is retired already stays as it is.
     """
-    require_database(database)
-    with open_store(database) as store:
+    with existing_store(database) as store:
         try:
             retired = RetireProducts(store)(products, signature, dry_run=dry_run)
         except ProductsNotFoundError as error:
             unknown = ", ".join(map(repr, error.product_ids))
             raise NotFound(f"there is no product {unknown}; see benefits products") from error
-    click.echo(describe(retired, dry_run=dry_run))
+    say(describe(retired, dry_run=dry_run))
 
 
 def describe(retired: tuple[str, ...], *, dry_run: bool) -> str:

@@ -11,11 +11,10 @@ import click
 from benefits_core import OfferProducts, Signature
 from benefits_http.wire import ProductBody
 from benefits_service.commands.catalogue_file import MAX_FILE_BYTES, InvalidCatalogueError, read_catalogue
-from benefits_service.commands.common import Failure, database_option, examples
+from benefits_service.commands.common import Failure, database_option, examples, say
 from benefits_service.commands.retire import describe
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.composition import open_store
-from benefits_service.output import printable
 
 
 @click.command(
@@ -51,17 +50,17 @@ def seed(  # noqa: PLR0913 - one argument for each option
         raise Failure(f"{file}: {error}; nothing was changed") from error
     with open_store(database) as store:
         if if_empty and store.products.list_all():
-            click.echo(printable(f"{database} has a catalogue already."))
+            say(f"{database} has a catalogue already.")
             return
         retired = OfferProducts(store)(
             products, retire_others=signature if retire_others else None, dry_run=dry_run
         )
     if not dry_run:
-        click.echo(printable(f"{database} offers the {len(products)} products of {file}."))
+        say(f"{database} offers the {len(products)} products of {file}.")
     elif not retire_others:
-        click.echo(printable(f"{file} is valid."))
+        say(f"{file} is valid.")
     if retire_others:
-        click.echo(describe(retired, dry_run=dry_run))
+        say(describe(retired, dry_run=dry_run))
 
 
 def _with_progress_bar(entries: list[ProductBody]) -> Iterator[ProductBody]:

@@ -16,12 +16,12 @@ import click
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
-from benefits_service.commands.common import Failure, database_option, examples, setting
+from benefits_service.commands.common import Failure, database_option, examples, say, setting
 from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.proxy import require_root_path
-from benefits_service.output import printable, stop_waiting
+from benefits_service.output import stop_waiting
 from benefits_service.runtime import server
 from benefits_service.runtime.address import claim
 from benefits_service.runtime.liveness import HOPELESS, START
@@ -183,14 +183,12 @@ def serve(  # noqa: PLR0913 - one argument for each setting
         with _deadline(f"{database} could not be opened within {START} s"):
             open_store = store_opener(database)
             if identity_case_insensitive and (count := fold_existing_user_ids(database)):
-                click.echo(f"User ids that were case-folded: {count}.")
+                say(f"User ids that were case-folded: {count}.")
         address = claimed.getsockname()[0]
         shown = f"[{address}]" if ":" in address else address
-        click.echo(
-            printable(
-                f"Serving {database} at http://{shown}:{port}"
-                f" with {workers} worker process{'es' if workers > 1 else ''}; Ctrl-C stops."
-            )
+        say(
+            f"Serving {database} at http://{shown}:{port}"
+            f" with {workers} worker process{'es' if workers > 1 else ''}; Ctrl-C stops."
         )
         _print_trust(address, identity_header, trust_forwarded=trust_forwarded)
         build = partial(build_app, settings, open_store, _reserve_counts(workers))
@@ -207,7 +205,7 @@ def _deadline(message: str) -> Iterator[None]:
     """Exit with status 2 if the block takes too long. A disk that hangs can keep it for ever, and no signal ends that."""
 
     def end() -> None:
-        click.echo(f"benefits: {printable(message)}", err=True)
+        say(f"benefits: {message}", err=True)
         os._exit(Failure.exit_code)
 
     timer = Timer(START, end)
@@ -223,20 +221,20 @@ def _reserve_counts(workers: int) -> ReservedCounts | None:
     try:
         return reserve_counts(workers)
     except OSError as error:
-        click.echo(f"There are no metrics, since no memory can be reserved for them: {error.strerror}.")
+        say(f"There are no metrics, since no memory can be reserved for them: {error.strerror}.")
         return None
 
 
 def _print_trust(address: str, identity_header: str | None, *, trust_forwarded: bool) -> None:
     if trust_forwarded:
-        click.echo(
+        say(
             "The service trusts X-Forwarded-*: only a proxy that sets or removes all of them may reach the address."
         )
     if identity_header is not None:
-        click.echo(
+        say(
             f"The service trusts {identity_header}: only a proxy that sets this header may reach the address."
         )
     elif not ip_address(address.partition("%")[0]).is_loopback:
-        click.echo(
+        say(
             "Without --identity-header, any client that can reach this address can read and order for every user."
         )

@@ -1,4 +1,4 @@
-"""The options of commands that change something for the employer: who does it, why, and whether it is only a trial."""
+"""Options of commands that change something for the employer: the operator's name, a note, and a trial run."""
 
 from __future__ import annotations
 
