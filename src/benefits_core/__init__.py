@@ -1,32 +1,61 @@
 """Employee benefits without a framework: the public names of the core, all that a Python program imports."""
 
-from benefits_core.administration import ListOrders, ListUsers, OfferProducts, RetireProducts
+from benefits_core.administration import (
+    CancelOrders,
+    EraseUser,
+    GrantMoney,
+    GrantOutcome,
+    OfferProducts,
+    RetireProducts,
+)
 from benefits_core.errors import (
     BenefitsError,
+    GrantRefusedError,
     InconsistentChangeError,
     InsufficientBalanceError,
     InvalidUserIdError,
     InvalidValueError,
     OrderRefusedError,
+    OrdersNotFoundError,
     PriceChangedError,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     StorageUnavailableError,
+    UsersNotFoundError,
 )
 from benefits_core.memory import MemoryStore
-from benefits_core.model import OPENING_BALANCE, Order, OrderLine, Product, Signature, User
+from benefits_core.model import OPENING, OPENING_BALANCE, Grant, Order, OrderLine, Product, Signature, User
 from benefits_core.ports import NonBlockingStore, Store, UnitOfWork
-from benefits_core.use_cases import GetUser, ListProducts, PlaceOrder, UseCases
+from benefits_core.reporting import (
+    Account,
+    Entry,
+    ListOrders,
+    ListUsers,
+    ReportSpending,
+    ShowUser,
+    Spending,
+)
+from benefits_core.use_cases import GetUser, ListOwnOrders, ListProducts, PlaceOrder, UseCases
 
 __all__ = [
+    "OPENING",
     "OPENING_BALANCE",
+    "Account",
     "BenefitsError",
+    "CancelOrders",
+    "Entry",
+    "EraseUser",
     "GetUser",
+    "Grant",
+    "GrantMoney",
+    "GrantOutcome",
+    "GrantRefusedError",
     "InconsistentChangeError",
     "InsufficientBalanceError",
     "InvalidUserIdError",
     "InvalidValueError",
     "ListOrders",
+    "ListOwnOrders",
     "ListProducts",
     "ListUsers",
     "MemoryStore",
@@ -35,16 +64,21 @@ __all__ = [
     "Order",
     "OrderLine",
     "OrderRefusedError",
+    "OrdersNotFoundError",
     "PlaceOrder",
     "PriceChangedError",
     "Product",
     "ProductsAlreadyPurchasedError",
     "ProductsNotFoundError",
+    "ReportSpending",
     "RetireProducts",
+    "ShowUser",
     "Signature",
+    "Spending",
     "StorageUnavailableError",
     "Store",
     "UnitOfWork",
     "UseCases",
     "User",
+    "UsersNotFoundError",
 ]

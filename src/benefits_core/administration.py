@@ -1,23 +1,54 @@
-"""The use cases of operators: offer and retire products, list users and orders."""
+"""What operators do: offer and retire products, grant money, cancel orders, erase users. ``reporting`` has their reports.
+
+Each of these can be rehearsed: then it does everything, and nothing of it is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from itertools import chain, islice
+from secrets import token_hex
+from typing import Final, TypeVar
 
 import attrs
 
-from benefits_core.errors import InvalidValueError, ProductsNotFoundError
-from benefits_core.model import Order, Product, Signature, User
-from benefits_core.ports import Store, UnitOfWork, View
-from benefits_core.values import normal_user_id, utc
+from benefits_core.errors import (
+    InvalidValueError,
+    OrdersNotFoundError,
+    ProductsNotFoundError,
+    UsersNotFoundError,
+)
+from benefits_core.model import OPENING, Grant, Order, Product, Signature
+from benefits_core.ports import Store, UnitOfWork
+from benefits_core.reporting import pages
+from benefits_core.values import normal_user_id
 
-# How many users or orders are in memory at a time.
-_PAGE: Final = 500
+# How many users are locked by one call.
+_BATCH: Final = 500
 
+_Result = TypeVar("_Result")
 _Row = TypeVar("_Row")
-_Row_co = TypeVar("_Row_co", covariant=True)
+
+
+class _RehearsedError(Exception):
+    """Ends a change that is not to be kept."""
+
+
+def _change(store: Store, do: Callable[[UnitOfWork], _Result], *, dry_run: bool) -> _Result:
+    if not dry_run:
+        return store.change(do)
+    results: list[_Result] = []
+
+    def rehearse(work: UnitOfWork) -> None:
+        results.append(do(work))
+        raise _RehearsedError
+
+    with suppress(_RehearsedError):
+        store.change(rehearse)
+    return results[-1]
 
 
 @attrs.frozen
@@ -39,30 +70,27 @@ class OfferProducts:
         """Add or update products. The catalogue then begins with them, in this order.
 
         :param retire_others: the operator's signature, if all other products are to be retired.
-        :param dry_run: change nothing.
+        :param dry_run: keep nothing of it.
         :returns: the ids of the products that are retired.
         :raises InvalidValueError: an id occurs twice.
         :raises StorageUnavailableError: the store can't serve now.
         """
         offered = tuple(products)
-        seen: set[str] = set()
-        for product in offered:
-            if product.product_id in seen:
-                raise InvalidValueError("product_id", product.product_id, "in the list once")
-            seen.add(product.product_id)
+        ids = Counter(product.product_id for product in offered)
+        twice = [product_id for product_id, count in ids.items() if count > 1]
+        if twice:
+            raise InvalidValueError("product_id", twice[0], "in the list once")
 
         def offer(work: UnitOfWork) -> tuple[str, ...]:
             leaving: tuple[str, ...] = ()
             if retire_others is not None:
                 others = (product.product_id for product in work.products.list_all())
-                leaving = tuple(product_id for product_id in others if product_id not in seen)
-            if not dry_run:
-                work.products.put(offered)
-                if retire_others is not None:
-                    work.products.retire(leaving, retire_others)
+                leaving = tuple(product_id for product_id in others if product_id not in ids)
+                work.products.retire(leaving, retire_others)
+            work.products.put(offered)
             return leaving
 
-        return self.store.change(offer)
+        return _change(self.store, offer, dry_run=dry_run)
 
 
 @attrs.frozen
@@ -80,7 +108,7 @@ class RetireProducts:
         """Retire all of these products, or none. Those that are retired already stay as they are.
 
         :param signature: the operator's.
-        :param dry_run: change nothing.
+        :param dry_run: keep nothing of it.
         :returns: the ids of the products that were in the catalogue until now.
         :raises ProductsNotFoundError: some were never in the catalogue.
         :raises StorageUnavailableError: the store can't serve now.
@@ -92,78 +120,183 @@ class RetireProducts:
             unknown = tuple(key for key in leaving if key not in offered and key not in retired)
             if unknown:
                 raise ProductsNotFoundError(unknown)
-            if not dry_run:
-                work.products.retire(leaving, signature)
+            work.products.retire(leaving, signature)
             return tuple(key for key in leaving if key in offered)
 
-        return self.store.change(retire)
+        return _change(self.store, retire, dry_run=dry_run)
 
 
 @attrs.frozen
-class ListUsers:
-    """List all users.
+class GrantOutcome:
+    """What a grant to many users has done.
 
-    :param view: where users are kept.
+    :param given: the ids of the users who got it.
+    :param had: the ids of those who had a grant of this reference already, and got nothing.
+    :param created: the ids of those who were created first, and got it.
     """
 
-    view: View
-
-    def __call__(self) -> Iterator[User]:
-        """Return the users one by one, in the sequence of their ids.
-
-        They are read page by page, so that any number of them needs little memory. A user that is added in the meantime may
-        be there or not.
-
-        :raises StorageUnavailableError: the store can't serve now.
-        """
-        return _all(self.view.users.page, lambda user: user.user_id)
+    given: tuple[str, ...]
+    had: tuple[str, ...]
+    created: tuple[str, ...]
 
 
 @attrs.frozen
-class ListOrders:
-    """List orders.
+class GrantMoney:
+    """Give money to users, each at most once for each reference. So it can be repeated after a crash.
 
-    :param view: where orders are kept.
+    :param store: where users and grants are kept.
     """
 
-    view: View
+    store: Store
 
     def __call__(
         self,
+        reference: str,
+        amounts: Mapping[str, Decimal] | Decimal,
+        signature: Signature,
         *,
-        user_id: str | None = None,
-        since: datetime | None = None,
-        before: datetime | None = None,
-    ) -> Iterator[Order]:
-        """Return orders one by one, in the sequence of their ids, page by page as :class:`ListUsers` does.
+        create_with: Decimal | None = None,
+        dry_run: bool = False,
+    ) -> GrantOutcome:
+        """Grant to all of these users, or to none. Users who have a grant of this reference keep it as it is.
 
-        :param user_id: only those of this user.
-        :param since: only those placed at this moment or later; timezone-aware.
-        :param before: only those placed earlier than this moment; timezone-aware.
-        :raises InvalidUserIdError: it is not a valid user id.
-        :raises InvalidValueError: a moment has no timezone.
+        :param reference: what it is for. ``opening`` is reserved.
+        :param amounts: what each user gets, by user id, in money; or what all known users get. A negative amount is a
+            correction.
+        :param signature: the operator's.
+        :param create_with: the opening balance with which unknown users are created; None to refuse them.
+        :param dry_run: keep nothing of it.
+        :raises InvalidValueError: a value is invalid, the reference is reserved, or an id occurs in two spellings.
+        :raises UsersNotFoundError: some users are unknown.
+        :raises GrantRefusedError: a balance would be negative, or the grants of a user more than money can be.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        first = None if since is None else utc(since, "since")
-        end = None if before is None else utc(before, "before")
-        orders: Iterable[Order]
-        if user_id is None:
-            orders = _all(self.view.orders.page, lambda order: order.order_id)
-        else:
-            orders = self.view.orders.of_user(normal_user_id(user_id))
-        return (
-            order
-            for order in orders
-            if (first is None or first <= order.placed_at) and (end is None or order.placed_at < end)
-        )
+        if reference == OPENING:
+            raise InvalidValueError("reference", reference, "another one: it is reserved")
+        if isinstance(amounts, Decimal):
+            amount = amounts
+            Grant("everybody", reference, amount, signature)  # so that it is refused even if there is no user
+
+            def grant_to_all(work: UnitOfWork) -> GrantOutcome:
+                users = chain.from_iterable(pages(work.users.page, lambda user: user.user_id))
+                return _grant(
+                    work, [Grant(user.user_id, reference, amount, signature) for user in users], None
+                )
+
+            return _change(self.store, grant_to_all, dry_run=dry_run)
+        grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
+        twice = [
+            user_id for user_id, count in Counter(grant.user_id for grant in grants).items() if count > 1
+        ]
+        if twice:
+            raise InvalidValueError("user_id", twice[0], "in the list once")
+        return _change(self.store, lambda work: _grant(work, grants, create_with), dry_run=dry_run)
 
 
-class _Page(Protocol[_Row_co]):
-    def __call__(self, limit: int, *, after: str | None) -> Sequence[_Row_co]: ...
+def _grant(work: UnitOfWork, grants: Iterable[Grant], create_with: Decimal | None) -> GrantOutcome:
+    given: list[str] = []
+    had: list[str] = []
+    created: list[str] = []
+    unknown: list[str] = []
+    for some in _batches(grants):
+        users = dict(work.users.lock(grant.user_id for grant in some))
+        for grant in some:
+            if grant.user_id in users:
+                continue
+            if create_with is None:
+                unknown.append(grant.user_id)
+            else:
+                opening = attrs.evolve(grant, reference=OPENING, amount=create_with)
+                users[grant.user_id] = work.users.get_or_add(opening)
+                created.append(grant.user_id)
+        earlier, sums = work.grants.find(some[0].reference, users), work.grants.sums(users)
+        for grant in some:
+            if grant.user_id in earlier:
+                had.append(grant.user_id)
+            elif grant.user_id in users:
+                receiver = users[grant.user_id].receive(grant, sums[grant.user_id])
+                work.grants.add(grant, receiver)
+                given.append(grant.user_id)
+    if unknown:
+        raise UsersNotFoundError(tuple(unknown))
+    return GrantOutcome(tuple(given), tuple(had), tuple(created))
 
 
-def _all(read: _Page[_Row], id_of: Callable[[_Row], str]) -> Iterator[_Row]:
-    last = None
-    while page := read(_PAGE, after=last):
-        yield from page
-        last = id_of(page[-1])
+@attrs.frozen
+class CancelOrders:
+    """Undo orders: their totals are credited, and their products can be ordered again. They stay in the book.
+
+    :param store: where orders are kept.
+    """
+
+    store: Store
+
+    def __call__(
+        self, order_ids: Iterable[str], signature: Signature, *, dry_run: bool = False
+    ) -> tuple[Order, ...]:
+        """Cancel all of these orders, or none. Those that are cancelled already stay as they are.
+
+        :param signature: the operator's.
+        :param dry_run: keep nothing of it.
+        :returns: the orders that were not cancelled until now, as they are afterwards.
+        :raises OrdersNotFoundError: some do not exist.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        ids = tuple(dict.fromkeys(order_ids))
+
+        def cancel(work: UnitOfWork) -> tuple[Order, ...]:
+            users = dict(work.users.lock({order.user_id for order in _orders(work, ids)}))
+            cancelled = []
+            # Read again: until its user was locked, another change may have cancelled an order.
+            for order in _orders(work, ids):
+                if order.cancelled is None:
+                    owner, after = users[order.user_id].cancel(order, signature)
+                    work.orders.cancel(after, owner)
+                    users[owner.user_id] = owner
+                    cancelled.append(after)
+            return tuple(cancelled)
+
+        return _change(self.store, cancel, dry_run=dry_run)
+
+
+def _orders(work: UnitOfWork, order_ids: Iterable[str]) -> list[Order]:
+    found = {order_id: work.orders.get(order_id) for order_id in order_ids}
+    unknown = tuple(order_id for order_id, order in found.items() if order is None)
+    if unknown:
+        raise OrdersNotFoundError(unknown)
+    return [order for order in found.values() if order is not None]
+
+
+@attrs.frozen
+class EraseUser:
+    """Forget who a user was. The orders and grants stay, for the books, under an id that says nothing.
+
+    :param store: where the user is kept.
+    """
+
+    store: Store
+
+    def __call__(self, user_id: str, *, dry_run: bool = False) -> str:
+        """Replace the id of a user everywhere. Somebody who uses it later is a new user.
+
+        :param dry_run: keep nothing of it.
+        :returns: the new id.
+        :raises InvalidUserIdError: it is not a valid user id.
+        :raises UsersNotFoundError: there is no such user.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        normal, new_id = normal_user_id(user_id), f"erased-{token_hex(8)}"
+
+        def erase(work: UnitOfWork) -> str:
+            if normal not in work.users.lock([normal]):
+                raise UsersNotFoundError((normal,))
+            work.users.rename(normal, new_id)
+            return new_id
+
+        return _change(self.store, erase, dry_run=dry_run)
+
+
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from threading import RLock, get_ident
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
 from benefits_core.errors import BenefitsError, InconsistentChangeError
-from benefits_core.model import Order, User
+from benefits_core.model import Grant, Order, User
 
 _Result = TypeVar("_Result")
+
+_NOT_LOCKED: Final = "this change has not locked this user"
 
 
 @attrs.define
 class ChangeState:
     """What a unit of work remembers: its users, the order ids it gave out, and whether it can still be used.
 
-    :ivar users: the users that ``get_or_add`` has returned, as they are now, by id.
+    :ivar users: the users that this change has locked, as they are now, by id.
     :ivar new_ids: the order ids that ``new_id`` has returned and that an order may still have.
     """
 
@@ -48,14 +50,6 @@ class ChangeState:
         """Mark the change as ended."""
         self._ended, self._error = True, None  # an error refers to every frame that it passed through
 
-    def require_new(self, user: User) -> None:
-        """Raise an error, and lose the change, unless the user is new: nothing bought yet.
-
-        :raises InconsistentChangeError: see :class:`~benefits_core.ports.UserRepository`.
-        """
-        if user.product_ids or user.balance != user.opening_balance:
-            raise self.lose(InconsistentChangeError(f"user {user.user_id!r} is unknown, and not new"))
-
     def require_known(self, product_ids: Iterable[str], known: Container[str]) -> None:
         """Raise an error, and lose the change, unless all these products have ever been in the catalogue.
 
@@ -74,24 +68,57 @@ class ChangeState:
         :param catalogue: ids of products in the catalogue; those that were not ordered may be missing.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
         """
-        contradiction = self._contradiction(order, buyer, catalogue)
-        if contradiction is not None:
-            order_name = f"order {order.order_id!r} of {order.user_id!r}"
-            raise self.lose(InconsistentChangeError(f"{order_name}: {contradiction}"))
+        contradiction = self._contradiction_of_order(order, buyer, catalogue)
+        self._refuse("order", order.order_id, order.user_id, contradiction)
         del self.new_ids[: self.new_ids.index(order.order_id) + 1]  # later orders have larger ids
         self.users[buyer.user_id] = buyer
 
-    def _contradiction(  # noqa: PLR0911 - a rule a line
+    def cancel_order(self, order: Order, owner: User, stored: Order | None) -> None:
+        """Check a cancelled order as ``orders.cancel`` promises, and remember its owner. If a check fails, the change is lost.
+
+        :param stored: the order of this id as it is in the book; None if there is none.
+        :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
+        """
+        contradiction = self._contradiction_of_cancelling(order, owner, stored)
+        self._refuse("cancelled order", order.order_id, order.user_id, contradiction)
+        self.users[owner.user_id] = owner
+
+    def add_grant(self, grant: Grant, receiver: User) -> None:
+        """Check a grant as ``grants.add`` promises, and remember its receiver. If a check fails, the change is lost.
+
+        Not checked: whether the user has a grant of this reference already.
+
+        :raises InconsistentChangeError: see :class:`~benefits_core.ports.GrantRepository`.
+        """
+        contradiction = self._contradiction_of_grant(grant, receiver)
+        self._refuse("grant", grant.reference, grant.user_id, contradiction)
+        self.users[receiver.user_id] = receiver
+
+    def rename(self, user_id: str, new_id: str, *, taken: bool) -> None:
+        """Check a new id as ``users.rename`` promises, and remember the user by it. If a check fails, the change is lost.
+
+        :param taken: whether there is a user of the new id.
+        :raises InconsistentChangeError: see :class:`~benefits_core.ports.UserRepository`.
+        """
+        if user_id not in self.users:
+            self._refuse("user", user_id, new_id, _NOT_LOCKED)
+        if taken:
+            self._refuse("user", user_id, new_id, "there is a user of the new id")
+        self.users[new_id] = attrs.evolve(self.users.pop(user_id), user_id=new_id)
+
+    def _refuse(self, kind: str, key: str, user_id: str, contradiction: str | None) -> None:
+        if contradiction is not None:
+            raise self.lose(InconsistentChangeError(f"{kind} {key!r} of {user_id!r}: {contradiction}"))
+
+    def _contradiction_of_order(  # noqa: PLR0911 - a rule a line
         self, order: Order, buyer: User, catalogue: Container[str]
     ) -> str | None:
         before, items = self.users.get(order.user_id), order.items
         if before is None:
-            return "get_or_add did not return this user in this change"
+            return _NOT_LOCKED
         if buyer.user_id != order.user_id:
             return f"{buyer.user_id!r} can't be its buyer"
-        if buyer.opening_balance != before.opening_balance:
-            return f"it makes the opening balance {buyer.opening_balance}"
-        if not 0 <= buyer.balance <= buyer.opening_balance:
+        if not 0 <= buyer.balance <= before.balance:
             return f"it leaves a balance of {buyer.balance}"
         if not all(product_id in catalogue for product_id in items):
             return f"some of {items!r} is not in the catalogue"
@@ -101,6 +128,34 @@ class ChangeState:
             return f"it adds {items!r} to {before.product_ids!r}, which does not make {buyer.product_ids!r}"
         if order.order_id not in self.new_ids:
             return "new_id did not return this id in this change, after that of the order before"
+        return None
+
+    def _contradiction_of_cancelling(self, order: Order, owner: User, stored: Order | None) -> str | None:
+        before, items = self.users.get(order.user_id), order.items
+        if before is None:
+            return _NOT_LOCKED
+        if owner.user_id != order.user_id:
+            return f"{owner.user_id!r} can't be its owner"
+        if owner.balance < before.balance:
+            return f"it leaves a balance of {owner.balance}"
+        if order.cancelled is None or stored != attrs.evolve(order, cancelled=None):
+            return "there is no such order that is not cancelled"
+        if owner.product_ids != tuple(key for key in before.product_ids if key not in items):
+            return (
+                f"it takes {items!r} from {before.product_ids!r}, which does not make {owner.product_ids!r}"
+            )
+        return None
+
+    def _contradiction_of_grant(self, grant: Grant, receiver: User) -> str | None:
+        before = self.users.get(grant.user_id)
+        if before is None:
+            return _NOT_LOCKED
+        if receiver.user_id != grant.user_id:
+            return f"{receiver.user_id!r} can't be its receiver"
+        if receiver.balance < 0:
+            return f"it leaves a balance of {receiver.balance}"
+        if receiver.product_ids != before.product_ids:
+            return f"it can't change {before.product_ids!r} to {receiver.product_ids!r}"
         return None
 
 

@@ -81,6 +81,40 @@ class InsufficientBalanceError(OrderRefusedError):
     total: Decimal
 
 
+@attrs.define
+class GrantRefusedError(BenefitsError):
+    """A grant that would make the balance of a user negative, or all their grants more than money can be.
+
+    :param user_id: the user.
+    :param balance: the balance without the grant, in money.
+    :param amount: the amount of the grant, in money; it may be negative.
+    """
+
+    user_id: str
+    balance: Decimal
+    amount: Decimal
+
+
+@attrs.define
+class UsersNotFoundError(BenefitsError):
+    """There are no such users.
+
+    :param user_ids: the unknown ids, in the sequence in which they were named.
+    """
+
+    user_ids: tuple[str, ...]
+
+
+@attrs.define
+class OrdersNotFoundError(BenefitsError):
+    """There are no such orders.
+
+    :param order_ids: the unknown ids, in the sequence in which they were named.
+    """
+
+    order_ids: tuple[str, ...]
+
+
 class InconsistentChangeError(BenefitsError):
     """A change that contradicts the stored data: a bug of the calling program."""
 

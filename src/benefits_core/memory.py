@@ -7,21 +7,24 @@ succeeds becomes visible at once, as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from heapq import nsmallest
+from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
 from benefits_core.changes import ChangeLock, ChangeState, LockTimeoutError, finally_do
-from benefits_core.errors import StorageUnavailableError
-from benefits_core.model import Order, Product, Signature, User
+from benefits_core.errors import InconsistentChangeError, StorageUnavailableError
+from benefits_core.model import Grant, Order, Product, Signature, User
 from benefits_core.ports import UnitOfWork
+from benefits_core.values import sum_of
 
 PATIENCE: Final = 5.0
 """How long a change waits for others before it begins, in seconds, unless the store is given another patience."""
 
 _Result = TypeVar("_Result")
-_Row = TypeVar("_Row", User, Order, tuple[Order, ...])
+_Row = TypeVar("_Row", User, Order, tuple[Order, ...], tuple[Grant, ...])
 
 # What has no docstring here does what ``ports`` says under the same name.
 
@@ -31,22 +34,32 @@ class _Table(Generic[_Row]):
 
     __slots__ = ("_below", "rows")
 
-    def __init__(self, below: dict[str, _Row] | None = None) -> None:
-        self.rows: dict[str, _Row] = {}
-        self._below: dict[str, _Row] = {} if below is None else below
+    def __init__(self, below: dict[str, _Row | None] | None = None) -> None:
+        self.rows: dict[str, _Row | None] = {}  # None hides the row below
+        self._below: dict[str, _Row | None] = {} if below is None else below
 
     def get(self, key: str) -> _Row | None:
-        return self.rows.get(key) or self._below.get(key)
+        return self.rows[key] if key in self.rows else self._below.get(key)
 
     def page(self, limit: int, after: str | None, value: Callable[[str], Any]) -> tuple[_Row, ...]:
         rows = self._below | self.rows  # a copy: another thread may add rows in the meantime
-        following = [key for key in rows if after is None or value(key) > value(after)]
-        return tuple(rows[key] for key in nsmallest(limit, following, value))
+        following = {
+            key: row
+            for key, row in rows.items()
+            if row is not None and (after is None or value(key) > value(after))
+        }
+        return tuple(following[key] for key in nsmallest(limit, following, value))
+
+    def take_over(self, draft: _Table[_Row]) -> None:
+        self.rows.update(draft.rows)
+        for key in [key for key, row in draft.rows.items() if row is None]:
+            del self.rows[key]
 
 
 @attrs.define
 class _Tables:
     users: _Table[User]
+    grants_of: _Table[tuple[Grant, ...]]
     orders: _Table[Order]
     orders_of: _Table[tuple[Order, ...]]
     catalogue: Mapping[str, Product]  # replaced, never changed in place: readers may be half-way through it
@@ -55,8 +68,23 @@ class _Tables:
 
     def draft(self) -> _Tables:
         """Return empty tables layered over these."""
-        layers = _Table(self.users.rows), _Table(self.orders.rows), _Table(self.orders_of.rows)
-        return _Tables(*layers, self.catalogue, self.retired, self.last_order)
+        return _Tables(
+            _Table(self.users.rows),
+            _Table(self.grants_of.rows),
+            _Table(self.orders.rows),
+            _Table(self.orders_of.rows),
+            self.catalogue,
+            self.retired,
+            self.last_order,
+        )
+
+    def take_over(self, draft: _Tables) -> None:
+        """Keep what a draft over these tables holds."""
+        self.users.take_over(draft.users)
+        self.grants_of.take_over(draft.grants_of)
+        self.orders.take_over(draft.orders)
+        self.orders_of.take_over(draft.orders_of)
+        self.catalogue, self.retired, self.last_order = draft.catalogue, draft.retired, draft.last_order
 
 
 @attrs.frozen
@@ -68,6 +96,22 @@ class _UserReader:
 
     def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
         return self._tables().users.page(limit, after, str)
+
+
+@attrs.frozen
+class _GrantReader:
+    _tables: Callable[[], _Tables]
+
+    def of_user(self, user_id: str) -> tuple[Grant, ...]:
+        return self._tables().grants_of.get(user_id) or ()
+
+    def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
+        grants = (grant for user_id in user_ids for grant in self.of_user(user_id))
+        return {grant.user_id: grant for grant in grants if grant.reference == reference}
+
+    def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        grants = {user_id: self.of_user(user_id) for user_id in user_ids}
+        return {user_id: sum_of(grant.amount for grant in some) for user_id, some in grants.items() if some}
 
 
 @attrs.frozen
@@ -95,6 +139,11 @@ class _OrderReader:
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         return self._tables().orders_of.get(user_id) or ()
 
+    def latest(self, user_id: str, limit: int, *, before: str | None = None) -> tuple[Order, ...]:
+        orders = self.of_user(user_id)[::-1]
+        earlier = (order for order in orders if before is None or int(order.order_id) < int(before))
+        return tuple(islice(earlier, limit))
+
     def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
         return self._tables().orders.page(limit, after, int)
 
@@ -116,15 +165,47 @@ class _Draft:
 class _UserRepository(_UserReader):
     _state: ChangeState
 
-    def get_or_add(self, user: User) -> User:
-        # The change holds the lock of the whole store.
-        users = self._tables().users
-        stored = users.get(user.user_id)
+    # The change holds the lock of the whole store, so every user is locked.
+
+    def get_or_add(self, opening: Grant) -> User:
+        tables, user_id = self._tables(), opening.user_id
+        stored = tables.users.get(user_id)
         if stored is None:
-            self._state.require_new(user)
-            stored = users.rows[user.user_id] = user
-        self._state.users[user.user_id] = stored
+            stored = tables.users.rows[user_id] = User(user_id, opening.amount)
+            tables.grants_of.rows[user_id] = (opening,)
+        self._state.users[user_id] = stored
         return stored
+
+    def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        found = {user_id: self.get(user_id) for user_id in user_ids}
+        users = {user_id: user for user_id, user in found.items() if user is not None}
+        self._state.users.update(users)
+        return users
+
+    def rename(self, user_id: str, new_id: str) -> None:
+        tables = self._tables()
+        self._state.rename(user_id, new_id, taken=self.get(new_id) is not None)
+        grants, orders = tables.grants_of.get(user_id) or (), tables.orders_of.get(user_id) or ()
+        renamed = tuple(attrs.evolve(order, user_id=new_id) for order in orders)
+        tables.orders.rows.update({order.order_id: order for order in renamed})
+        tables.orders_of.rows.update({user_id: None, new_id: renamed})
+        tables.grants_of.rows[user_id] = None
+        tables.grants_of.rows[new_id] = tuple(attrs.evolve(grant, user_id=new_id) for grant in grants)
+        tables.users.rows.update({user_id: None, new_id: self._state.users[new_id]})
+
+
+@attrs.frozen
+class _GrantRepository(_GrantReader):
+    _state: ChangeState
+
+    def add(self, grant: Grant, receiver: User) -> None:
+        tables, user_id = self._tables(), receiver.user_id
+        self._state.add_grant(grant, receiver)
+        earlier = self.of_user(user_id)
+        if grant.reference in {one.reference for one in earlier}:
+            raise self._state.lose(InconsistentChangeError(f"{user_id!r} has a grant {grant.reference!r}"))
+        tables.users.rows[user_id] = receiver
+        tables.grants_of.rows[user_id] = (*earlier, grant)
 
 
 @attrs.frozen
@@ -162,28 +243,39 @@ class _OrderRepository(_OrderReader):
         tables.orders.rows[order.order_id] = order
         tables.orders_of.rows[buyer.user_id] = (*self.of_user(buyer.user_id), order)
 
+    def cancel(self, order: Order, owner: User) -> None:
+        tables = self._tables()
+        self._state.cancel_order(order, owner, self.get(order.order_id))
+        tables.users.rows[owner.user_id] = owner
+        tables.orders.rows[order.order_id] = order
+        tables.orders_of.rows[owner.user_id] = tuple(
+            order if one.order_id == order.order_id else one for one in self.of_user(owner.user_id)
+        )
+
 
 class _UnitOfWork:
     """What a change reads and writes: a draft over what is kept."""
 
     def __init__(self, draft: _Draft) -> None:
         self.users = _UserRepository(draft, draft.state)
+        self.grants = _GrantRepository(draft, draft.state)
         self.products = _ProductRepository(draft, draft.state)
         self.orders = _OrderRepository(draft, draft.state)
 
 
 class MemoryStore:
-    """Users, products and orders in this process's memory, for as long as it lives.
+    """Users, grants, products and orders in this process's memory, for as long as it lives.
 
     :param patience: how long a change waits for others before it begins, in seconds.
     """
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._kept = _Tables(_Table(), _Table(), _Table(), {}, {}, 0)
+        self._kept = _Tables(_Table(), _Table(), _Table(), _Table(), {}, {}, 0)
         self._visible = self._kept
         self._lock = ChangeLock()
         self.users = _UserReader(self._tables)
+        self.grants = _GrantReader(self._tables)
         self.products = _ProductReader(self._tables)
         self.orders = _OrderReader(self._tables)
 
@@ -213,10 +305,7 @@ class MemoryStore:
         kept, draft = self._kept, self._visible
         if draft is kept:
             return
-        kept.users.rows.update(draft.users.rows)
-        kept.orders.rows.update(draft.orders.rows)
-        kept.orders_of.rows.update(draft.orders_of.rows)
-        kept.catalogue, kept.retired, kept.last_order = draft.catalogue, draft.retired, draft.last_order
+        kept.take_over(draft)
         self._visible = kept
 
     def ping(self) -> None:

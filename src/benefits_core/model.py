@@ -1,4 +1,4 @@
-"""The business: products with a price, users with a balance, and the orders between them.
+"""The business: products with a price, users with a balance, the money granted to them, and their orders.
 
 Pure, immutable values, valid from the moment they exist. Nothing here reads, stores or knows a wire format.
 """
@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from benefits_core.errors import (
+    GrantRefusedError,
     InsufficientBalanceError,
     InvalidValueError,
     PriceChangedError,
@@ -21,7 +22,9 @@ from benefits_core.errors import (
 )
 from benefits_core.values import (
     MAX_ID_LENGTH,
+    MAX_MONEY,
     MAX_NAME_LENGTH,
+    change_of_money,
     collection,
     difference,
     money,
@@ -31,8 +34,14 @@ from benefits_core.values import (
     utc,
 )
 
+OPENING: Final = "opening"
+"""The reference of every user's first grant."""
+
 OPENING_BALANCE: Final = Decimal(500)
 """What a new user may spend, unless the employer decides otherwise."""
+
+# Who signs the opening grant.
+_SERVICE: Final = "benefits"
 
 
 # Converters, one for each field, so that a valid value is in its one canonical form too: two decimals, NFC, a tuple.
@@ -66,6 +75,14 @@ def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
     if len(set(product_ids)) < len(product_ids):
         raise InvalidValueError("product_ids", product_ids, "distinct ids")
     return product_ids
+
+
+def _reference(value: str) -> str:
+    return text(value, "reference", MAX_ID_LENGTH)
+
+
+def _amount(value: Decimal) -> Decimal:
+    return change_of_money(value, "amount")
 
 
 def _placed_at(value: datetime) -> datetime:
@@ -107,6 +124,32 @@ class Signature:
 
 
 @attrs.frozen
+class Grant:
+    """Money that the employer gives to a user. A user gets at most one grant of each reference.
+
+    :param user_id: who gets it.
+    :param reference: what it is for, such as ``budget-2027``; 1 to 64 code points.
+    :param amount: in money; a negative amount is a correction.
+    :param signature: who gave it, when, and why.
+    :raises InvalidValueError: a value breaks its field's rule.
+    """
+
+    user_id: str = attrs.field(converter=normal_user_id)
+    reference: str = attrs.field(converter=_reference)
+    amount: Decimal = attrs.field(converter=_amount)
+    signature: Signature = attrs.field(validator=attrs.validators.instance_of(Signature))
+
+    @classmethod
+    def opening(cls, user_id: str, amount: Decimal, at: datetime) -> Grant:
+        """Return the first grant of a user: what they may spend at first.
+
+        :param amount: in money; not negative.
+        :param at: when; timezone-aware.
+        """
+        return cls(user_id, OPENING, valid_opening_balance(amount), Signature(_SERVICE, at))
+
+
+@attrs.frozen
 class Product:
     """Something an employer offers.
 
@@ -123,20 +166,22 @@ class Product:
 
 @attrs.frozen
 class OrderLine:
-    """One product of an order, at the price it had when it was bought."""
+    """One product of an order, with the name and the price that it had when it was bought."""
 
     product_id: str = attrs.field(converter=_product_id)
+    name: str = attrs.field(converter=_name)
     price: Decimal = attrs.field(converter=_price)
 
 
 @attrs.frozen
 class Order:
-    """What a user bought, kept for ever as it was: later prices never change it.
+    """What a user bought, kept for ever as it was: later names and prices never change it.
 
     :param order_id: unique among all orders.
     :param user_id: who ordered.
     :param lines: the products in the order sent, each once.
     :param placed_at: when; timezone-aware, kept in UTC.
+    :param cancelled: who cancelled it, when, and why; None if nobody has.
     :raises InvalidValueError: a value breaks its field's rule.
     """
 
@@ -144,6 +189,9 @@ class Order:
     user_id: str = attrs.field(converter=normal_user_id)
     lines: tuple[OrderLine, ...] = attrs.field(converter=_lines)
     placed_at: datetime = attrs.field(converter=_placed_at)
+    cancelled: Signature | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(Signature))
+    )
     total: Decimal = attrs.field(init=False)
     """What it cost, in money: the sum of its lines."""
 
@@ -161,27 +209,28 @@ class Order:
 class User:
     """Someone with a balance to spend, and what they own.
 
+    For every user, the sum of their grants is the balance and the totals of their orders that are not cancelled.
+
     :param user_id: the user name, normalised.
-    :param opening_balance: what the user could spend at first, in money; it never changes.
-    :param balance: what is left of it, in money.
-    :param product_ids: the products bought, in the order bought.
+    :param balance: what is left to spend, in money.
+    :param product_ids: the products of orders that are not cancelled, in the order bought.
     :raises InvalidValueError: a value breaks its field's rule.
     """
 
     user_id: str = attrs.field(converter=normal_user_id)
-    opening_balance: Decimal = attrs.field(converter=valid_opening_balance)
     balance: Decimal = attrs.field(converter=_balance)
     product_ids: tuple[str, ...] = attrs.field(default=(), converter=_product_ids)
 
-    @balance.validator
-    def _is_what_is_left(self, field: attrs.Attribute[Decimal], value: Decimal) -> None:
-        if value > self.opening_balance:
-            raise InvalidValueError(field.name, value, f"at most the opening balance, {self.opening_balance}")
+    def receive(self, grant: Grant, granted: Decimal) -> User:
+        """Return the user as a grant leaves them.
 
-    @classmethod
-    def new(cls, user_id: str, opening_balance: Decimal = OPENING_BALANCE) -> User:
-        """Return a user who has bought nothing yet."""
-        return cls(user_id, opening_balance, opening_balance)
+        :param granted: the sum of the grants that they have already, in money.
+        :raises GrantRefusedError: the balance would be negative, or all grants together more than money can be.
+        """
+        balance = sum_of((self.balance, grant.amount))
+        if balance < 0 or sum_of((granted, grant.amount)) > MAX_MONEY:
+            raise GrantRefusedError(self.user_id, self.balance, grant.amount)
+        return User(self.user_id, balance, self.product_ids)
 
     def buy(
         self,
@@ -208,19 +257,28 @@ class User:
             raise PriceChangedError(expected_total, total)
         if total > self.balance:
             raise InsufficientBalanceError(self.balance, total)
-        lines = tuple(OrderLine(product.product_id, product.price) for product in products)
+        lines = tuple(OrderLine(product.product_id, product.name, product.price) for product in products)
         order = Order(order_id, self.user_id, lines, placed_at)
-        return self.with_order(order), order
-
-    def with_order(self, order: Order) -> User:
-        """Return the user as an order of theirs leaves them: its total debited, its products owned.
-
-        :raises InvalidValueError: they can't have placed it.
-        """
-        if order.user_id != self.user_id:
-            raise InvalidValueError("user_id", order.user_id, repr(self.user_id))
         balance = difference(self.balance, order.total)
-        return User(self.user_id, self.opening_balance, balance, self.product_ids + order.items)
+        return User(self.user_id, balance, self.product_ids + order.items), order
+
+    def cancel(self, order: Order, signature: Signature) -> tuple[User, Order]:
+        """Undo an order of theirs: its total is credited, and its products can be ordered again.
+
+        :param order: an order of this user that is not cancelled.
+        :param signature: who cancels it, when, and why.
+        :returns: the user and the order as they are afterwards.
+        :raises InvalidValueError: it is not such an order.
+        """
+        if (
+            order.user_id != self.user_id
+            or order.cancelled is not None
+            or not set(order.items).issubset(self.product_ids)
+        ):
+            raise InvalidValueError("order", order, f"an order of {self.user_id!r} that is not cancelled")
+        balance = sum_of((self.balance, order.total))
+        kept = tuple(product_id for product_id in self.product_ids if product_id not in order.items)
+        return User(self.user_id, balance, kept), attrs.evolve(order, cancelled=signature)
 
 
 def basket(items: Iterable[str], on_offer: Mapping[str, Product]) -> tuple[Product, ...]:

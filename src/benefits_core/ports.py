@@ -1,4 +1,4 @@
-"""What the core needs from outside: somewhere to keep users, products and orders.
+"""What the core needs from outside: somewhere to keep users, their grants, products and orders.
 
 A new store implements these Protocols, and ``tests/contract`` holds it to every sentence below. Any method may raise
 :class:`~benefits_core.errors.StorageUnavailableError` when the store can't serve now; nothing is half-written then.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from decimal import Decimal
 from typing import Protocol, TypeVar, runtime_checkable
 
-from benefits_core.model import Order, Product, Signature, User
+from benefits_core.model import Grant, Order, Product, Signature, User
 
 _Result = TypeVar("_Result")
 
@@ -28,6 +29,19 @@ class UserReader(Protocol):
         :param limit: how many at most; at least 1. Fewer are returned only if there are no more.
         :param after: the user id after which the page begins; None to begin with the first.
         """
+
+
+class GrantReader(Protocol):
+    """Reads grants."""
+
+    def of_user(self, user_id: str) -> tuple[Grant, ...]:
+        """Return a user's grants in the sequence in which they were given, the opening grant first."""
+
+    def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
+        """Return the grant of this reference of each of these users, by user id. Those who have none are left out."""
+
+    def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        """Return the sum of all grants of each of these users, by user id. Unknown users are left out."""
 
 
 class ProductReader(Protocol):
@@ -52,6 +66,13 @@ class OrderReader(Protocol):
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         """Return a user's orders in the sequence in which they were placed, whatever the clock said then."""
 
+    def latest(self, user_id: str, limit: int, *, before: str | None = None) -> tuple[Order, ...]:
+        """Return a user's last orders, the last one first.
+
+        :param limit: how many at most; at least 1. Fewer are returned only if there are no more.
+        :param before: the order id before which they were placed; None to begin with the last one.
+        """
+
     def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
         """Return the next orders in the sequence of their ids, compared as whole numbers.
 
@@ -63,14 +84,36 @@ class OrderReader(Protocol):
 class UserRepository(UserReader, Protocol):
     """Users within a change."""
 
-    def get_or_add(self, user: User) -> User:
-        """Return the stored user of this id; if there is none, store the given user and return it.
+    def get_or_add(self, opening: Grant) -> User:
+        """Return the stored user of a grant's user id; if there is none, keep the grant as their first, and return them.
 
         Until this change ends, another change waits at the same call for the same id. This sentence makes double
         purchases impossible. A store may lock more than one user, up to everything.
 
-        :raises InconsistentChangeError: the user would be stored, but is not new: the balance is not the opening
-            balance, or products are owned.
+        :param opening: what a new user may spend at first, as :meth:`~benefits_core.model.Grant.opening` gives it.
+        """
+
+    def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        """Return those of these users that are stored, by id.
+
+        Until this change ends, other changes wait for them, as at :meth:`get_or_add`.
+        """
+
+    def rename(self, user_id: str, new_id: str) -> None:
+        """Give a user another id. Their grants and orders are those of the new id.
+
+        :raises InconsistentChangeError: this change has not locked the user, or there is a user of the new id.
+        """
+
+
+class GrantRepository(GrantReader, Protocol):
+    """Grants within a change."""
+
+    def add(self, grant: Grant, receiver: User) -> None:
+        """Keep a grant, and its receiver as the grant leaves them; :meth:`~benefits_core.model.User.receive` returns them.
+
+        :raises InconsistentChangeError: this change has not locked the user; the receiver is another user, has a negative
+            balance, or owns something else; or the user has a grant of this reference.
         """
 
 
@@ -108,10 +151,20 @@ class OrderRepository(OrderReader, Protocol):
         The two are one fact, so they are kept by one call: neither can be forgotten. No store computes a balance: it
         keeps the buyer's, and an audit of the books finds a wrong one.
 
-        :raises InconsistentChangeError: ``get_or_add`` did not return the order's user in this change; the buyer is
-            another user, or has another opening balance; the balance is negative, or above that; a product is owned
-            already, or not in the catalogue; the buyer does not own what they owned before and then what was ordered;
-            or :meth:`new_id` did not return the order's id in this change, after that of the order before.
+        :raises InconsistentChangeError: this change has not locked the order's user; the buyer is another user; the
+            balance is negative, or more than before; a product is owned already, or not in the catalogue; the buyer does
+            not own what they owned before and then what was ordered; or :meth:`new_id` did not return the order's id in
+            this change, after that of the order before.
+        """
+
+    def cancel(self, order: Order, owner: User) -> None:
+        """Keep that an order is cancelled, and its owner as that leaves them.
+
+        :meth:`~benefits_core.model.User.cancel` returns both.
+
+        :raises InconsistentChangeError: this change has not locked the order's user; the owner is another user; the
+            balance is less than before; the owner does not own what they owned before without what was ordered; or
+            there is no such order that is not cancelled.
         """
 
 
@@ -120,6 +173,8 @@ class View(Protocol):
 
     @property
     def users(self) -> UserReader: ...  # noqa: D102 - its type says it
+    @property
+    def grants(self) -> GrantReader: ...  # noqa: D102
     @property
     def products(self) -> ProductReader: ...  # noqa: D102
     @property
@@ -135,13 +190,15 @@ class UnitOfWork(Protocol):
     @property
     def users(self) -> UserRepository: ...  # noqa: D102
     @property
+    def grants(self) -> GrantRepository: ...  # noqa: D102
+    @property
     def products(self) -> ProductRepository: ...  # noqa: D102
     @property
     def orders(self) -> OrderRepository: ...  # noqa: D102
 
 
 class Store(View, Protocol):
-    """Where users, products and orders are kept. Any number of threads may use it.
+    """Where users, grants, products and orders are kept. Any number of threads may use it.
 
     Reading returns what has been kept, as it stands now, and never waits for a change.
     """

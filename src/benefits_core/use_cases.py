@@ -9,7 +9,8 @@ from typing import Self
 
 import attrs
 
-from benefits_core.model import OPENING_BALANCE, Order, Product, User, basket, valid_opening_balance
+from benefits_core.errors import OrdersNotFoundError
+from benefits_core.model import OPENING_BALANCE, Grant, Order, Product, User, basket, valid_opening_balance
 from benefits_core.ports import Store, UnitOfWork
 from benefits_core.values import collection, normal_user_id
 
@@ -24,10 +25,12 @@ class GetUser:
 
     :param store: where users are kept.
     :param opening_balance: the balance of a new user, in money.
+    :param now: the clock; returns a timezone-aware datetime.
     """
 
     store: Store
     opening_balance: Decimal = attrs.field(default=OPENING_BALANCE, converter=valid_opening_balance)
+    now: Callable[[], datetime] = _now
 
     def __call__(self, user_id: str) -> User:
         """Return the user.
@@ -40,8 +43,8 @@ class GetUser:
         stored = self.store.users.get(normal)
         if stored is not None:
             return stored
-        user = User.new(normal, self.opening_balance)
-        return self.store.change(lambda work: work.users.get_or_add(user))
+        opening = Grant.opening(normal, self.opening_balance, self.now())
+        return self.store.change(lambda work: work.users.get_or_add(opening))
 
 
 @attrs.frozen
@@ -88,11 +91,11 @@ class PlaceOrder:
         :raises InsufficientBalanceError: the order costs more than the user's balance.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        new_user = User.new(user_id, self.opening_balance)
+        opening = Grant.opening(user_id, self.opening_balance, self.now())
         wanted = collection(items, "items", str)
 
         def place(work: UnitOfWork) -> Order:
-            user = work.users.get_or_add(new_user)
+            user = work.users.get_or_add(opening)
             products = basket(wanted, work.products.find(wanted))
             buyer, order = user.buy(
                 products,
@@ -107,6 +110,33 @@ class PlaceOrder:
 
 
 @attrs.frozen
+class ListOwnOrders:
+    """List the orders of one user, for that user.
+
+    :param store: where orders are kept.
+    """
+
+    store: Store
+
+    def __call__(self, user_id: str, limit: int, before: str | None = None) -> tuple[Order, ...]:
+        """Return the last orders, the last one first; none for an unknown user, who is not created.
+
+        :param user_id: a user id as a person types it; it is normalised.
+        :param limit: how many at most; at least 1.
+        :param before: the id of an order of this user, to list those before it; None to begin with the last one.
+        :raises InvalidUserIdError: it is not a valid user id.
+        :raises OrdersNotFoundError: ``before`` is not the id of an order of this user.
+        :raises StorageUnavailableError: the store can't serve now.
+        """
+        normal = normal_user_id(user_id)
+        if before is not None:
+            order = self.store.orders.get(before)
+            if order is None or order.user_id != normal:
+                raise OrdersNotFoundError((before,))
+        return self.store.orders.latest(normal, limit, before=before)
+
+
+@attrs.frozen
 class UseCases:
     """The use cases of employees, as functions: an adapter needs nothing else.
 
@@ -116,6 +146,7 @@ class UseCases:
     get_user: Callable[[str], User]
     list_products: Callable[[], Sequence[Product]]
     place_order: Callable[[str, Sequence[str], Decimal | None], Order]
+    list_own_orders: Callable[[str, int, str | None], Sequence[Order]]
     ping: Callable[[], None]
 
     @classmethod
@@ -129,5 +160,6 @@ class UseCases:
             GetUser(store, opening_balance),
             ListProducts(store),
             PlaceOrder(store, opening_balance),
+            ListOwnOrders(store),
             store.ping,
         )

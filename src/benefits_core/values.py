@@ -47,6 +47,17 @@ def money(value: object, field: str = "money") -> Decimal:
     raise InvalidValueError(field, value, f"a Decimal from 0 to {MAX_MONEY:,} with at most two decimals")
 
 
+def change_of_money(value: object, field: str = "change") -> Decimal:
+    """Return what is added to an amount of money, or taken from it: money, or its negative.
+
+    :param field: the name of the field, for the error.
+    :raises InvalidValueError: it is anything else.
+    """
+    if isinstance(value, Decimal) and value.is_finite() and value < 0:
+        return money(value.copy_negate(), field).copy_negate()
+    return money(value, field)
+
+
 def sum_of(amounts: Iterable[Decimal]) -> Decimal:
     """Return the exact sum, whatever the caller's decimal context is."""
     return reduce(_EXACT.add, amounts, Decimal("0.00"))
