@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import attrs
 
 from benefits_core.errors import BenefitsError, InconsistentChangeError
-from benefits_core.model import Grant, Order, User
+from benefits_core.model import Grant, Order, Signature, User
 
 _Result = TypeVar("_Result")
 
@@ -68,20 +68,24 @@ class ChangeState:
         :param catalogue: ids of products in the catalogue; those that were not ordered may be missing.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
         """
-        contradiction = self._contradiction_of_order(order, buyer, catalogue)
-        self._refuse("order", order.order_id, order.user_id, contradiction)
+        if (contradiction := self._contradiction_of_order(order, buyer, catalogue)) is not None:
+            raise self._inconsistent(order, contradiction)
         del self.new_ids[: self.new_ids.index(order.order_id) + 1]  # later orders have larger ids
         self.users[buyer.user_id] = buyer
 
-    def cancel_order(self, order: Order, owner: User, stored: Order | None) -> None:
+    def cancel_order(self, order: Order, owner: User, stored: Order | None) -> Signature:
         """Check a cancelled order as ``orders.cancel`` promises, and remember its owner. If a check fails, the change is lost.
 
         :param stored: the order of this id as it is in the book; None if there is none.
+        :returns: who has cancelled it.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.OrderRepository`.
         """
-        contradiction = self._contradiction_of_cancelling(order, owner, stored)
-        self._refuse("cancelled order", order.order_id, order.user_id, contradiction)
+        if order.cancelled is None or stored != attrs.evolve(order, cancelled=None):
+            raise self._inconsistent(order, "there is no such order that is not cancelled")
+        if (contradiction := self._contradiction_of_cancelling(order, owner)) is not None:
+            raise self._inconsistent(order, contradiction)
         self.users[owner.user_id] = owner
+        return order.cancelled
 
     def add_grant(self, grant: Grant, receiver: User) -> None:
         """Check a grant as ``grants.add`` promises, and remember its receiver. If a check fails, the change is lost.
@@ -90,8 +94,8 @@ class ChangeState:
 
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.GrantRepository`.
         """
-        contradiction = self._contradiction_of_grant(grant, receiver)
-        self._refuse("grant", grant.reference, grant.user_id, contradiction)
+        if (contradiction := self._contradiction_of_grant(grant, receiver)) is not None:
+            raise self._inconsistent(grant, contradiction)
         self.users[receiver.user_id] = receiver
 
     def rename(self, user_id: str, new_id: str, *, taken: bool) -> None:
@@ -100,15 +104,14 @@ class ChangeState:
         :param taken: whether there is a user of the new id.
         :raises InconsistentChangeError: see :class:`~benefits_core.ports.UserRepository`.
         """
-        if user_id not in self.users:
-            self._refuse("user", user_id, new_id, _NOT_LOCKED)
-        if taken:
-            self._refuse("user", user_id, new_id, "there is a user of the new id")
+        if user_id not in self.users or taken:
+            reason = "there is a user of this id" if taken else _NOT_LOCKED
+            raise self.lose(InconsistentChangeError(f"user {user_id!r} can't become {new_id!r}: {reason}"))
         self.users[new_id] = attrs.evolve(self.users.pop(user_id), user_id=new_id)
 
-    def _refuse(self, kind: str, key: str, user_id: str, contradiction: str | None) -> None:
-        if contradiction is not None:
-            raise self.lose(InconsistentChangeError(f"{kind} {key!r} of {user_id!r}: {contradiction}"))
+    def _inconsistent(self, fact: Order | Grant, contradiction: str) -> BenefitsError:
+        name = f"order {fact.order_id!r}" if isinstance(fact, Order) else f"grant {fact.reference!r}"
+        return self.lose(InconsistentChangeError(f"{name} of {fact.user_id!r}: {contradiction}"))
 
     def _contradiction_of_order(  # noqa: PLR0911 - a rule a line
         self, order: Order, buyer: User, catalogue: Container[str]
@@ -130,7 +133,7 @@ class ChangeState:
             return "new_id did not return this id in this change, after that of the order before"
         return None
 
-    def _contradiction_of_cancelling(self, order: Order, owner: User, stored: Order | None) -> str | None:
+    def _contradiction_of_cancelling(self, order: Order, owner: User) -> str | None:
         before, items = self.users.get(order.user_id), order.items
         if before is None:
             return _NOT_LOCKED
@@ -138,8 +141,6 @@ class ChangeState:
             return f"{owner.user_id!r} can't be its owner"
         if owner.balance < before.balance:
             return f"it leaves a balance of {owner.balance}"
-        if order.cancelled is None or stored != attrs.evolve(order, cancelled=None):
-            return "there is no such order that is not cancelled"
         if owner.product_ids != tuple(key for key in before.product_ids if key not in items):
             return (
                 f"it takes {items!r} from {before.product_ids!r}, which does not make {owner.product_ids!r}"

@@ -4,33 +4,61 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
 from sqlite_utils import Database
 
 from benefits_core.errors import InvalidUserIdError, InvalidValueError
-from benefits_core.model import Product, Signature
+from benefits_core.model import Grant, Product, Signature
 from benefits_core.values import normal_user_id
 from benefits_sqlite.inspection import finding
+
+# What every rule may use: the lines of all orders, each with the table that it is in.
+_WITH_LINES: Final = """
+    WITH all_lines AS (
+        SELECT order_number, user_number, position, product_id, name, price, FALSE AS is_cancelled FROM order_lines
+        UNION ALL
+        SELECT order_number, user_number, position, product_id, name, price, TRUE FROM cancelled_lines
+    )
+    """
 
 # Each rule is a query for the rows that break it, and a sentence about each of them. The lines are grouped before they are
 # joined: they are stored by user, so to find the lines of one order alone would take a scan of the whole table.
 _RULES: Final = (
     (
         """
-        SELECT user_id, opening_balance, balance, coalesce(spent, 0)
-        FROM users LEFT JOIN (SELECT user_number, sum(total) AS spent FROM orders GROUP BY user_number)
+        SELECT user_id, granted, balance, coalesce(spent, 0)
+        FROM users LEFT JOIN (
+            SELECT user_number, sum(total) AS spent FROM orders WHERE cancelled_at IS NULL GROUP BY user_number
+        )
         USING (user_number)
-        WHERE opening_balance <> balance + coalesce(spent, 0)
+        WHERE granted <> balance + coalesce(spent, 0)
         """,
-        "user {!r}: the opening balance of {} cents is not the balance of {} and the {} of all orders",
+        "user {!r}: the {} cents granted are not the balance of {} and the {} of all orders",
+    ),
+    (
+        """
+        SELECT user_id, granted, coalesce(amount, 0)
+        FROM users LEFT JOIN (SELECT user_number, sum(amount) AS amount FROM grants GROUP BY user_number)
+        USING (user_number)
+        WHERE granted <> coalesce(amount, 0)
+        """,
+        "user {!r}: the {} cents granted are not the {} of all grants",
+    ),
+    (
+        """
+        SELECT user_id FROM users LEFT JOIN grants
+        ON grants.user_number = users.user_number AND reference = 'opening'
+        WHERE reference IS NULL OR amount < 0 OR position <> 0
+        """,
+        "user {!r}: there is no opening grant before all others",
     ),
     (
         """
         SELECT order_number, total, coalesce(paid, 0)
-        FROM orders LEFT JOIN (SELECT order_number, sum(price) AS paid FROM order_lines GROUP BY order_number)
+        FROM orders LEFT JOIN (SELECT order_number, sum(price) AS paid FROM all_lines GROUP BY order_number)
         USING (order_number)
         WHERE total <> coalesce(paid, 0)
         """,
@@ -41,7 +69,7 @@ _RULES: Final = (
         SELECT order_number
         FROM orders LEFT JOIN (
             SELECT order_number, count(DISTINCT position) AS places, max(position) + 1 AS needed
-            FROM order_lines GROUP BY order_number
+            FROM all_lines GROUP BY order_number
         )
         USING (order_number)
         WHERE places IS NOT needed OR places IS NULL
@@ -59,10 +87,22 @@ _RULES: Final = (
     (
         """
         SELECT order_number, product_id
-        FROM order_lines JOIN orders USING (order_number)
-        WHERE order_lines.user_number <> orders.user_number
+        FROM all_lines JOIN orders USING (order_number)
+        WHERE all_lines.user_number <> orders.user_number
         """,
         "order {}: the line of {!r} is another user's",
+    ),
+    (
+        """
+        SELECT order_number, product_id, iif(is_cancelled, 'is', 'is not')
+        FROM all_lines JOIN orders USING (order_number)
+        WHERE is_cancelled <> (cancelled_at IS NOT NULL)
+        """,
+        "order {}: the line of {!r} {} among those of cancelled orders",
+    ),
+    (
+        "SELECT order_number, product_id, name FROM all_lines WHERE NOT is_product(product_id, name)",
+        "order {}: the id {!r} of a product or its name {!r} is none",
     ),
     (
         "SELECT order_number, placed_at FROM orders WHERE NOT is_moment(placed_at)",
@@ -84,6 +124,20 @@ _RULES: Final = (
         "product {!r}: it was not retired by {!r} at {!r}",
     ),
     (
+        """
+        SELECT order_number, cancelled_by, cancelled_at FROM orders
+        WHERE cancelled_by IS NOT NULL AND NOT is_signature(cancelled_by, cancelled_at, cancelled_note)
+        """,
+        "order {}: it was not cancelled by {!r} at {!r}",
+    ),
+    (
+        """
+        SELECT user_id, reference, given_by, given_at FROM grants JOIN users USING (user_number)
+        WHERE NOT is_reference(reference) OR NOT is_signature(given_by, given_at, note)
+        """,
+        "user {!r}: the grant {!r} was not given by {!r} at {!r}",
+    ),
+    (
         "SELECT count(*) FROM catalogue HAVING count(*) <> 1",
         "table catalogue: it has {} rows, and not one",
     ),
@@ -96,11 +150,11 @@ def audit_books(db: Database, *, report_failures: bool) -> Iterator[str]:
     :param report_failures: whether a query that fails is reported too; False if it is known why.
     :raises sqlite3.DatabaseError: the file can't be read.
     """
-    for function in (is_moment, is_user_id, is_product, is_signature):
+    for function in (is_moment, is_user_id, is_product, is_reference, is_signature):
         db.register_function(function, deterministic=True)
     for query, sentence in _RULES:
         try:
-            yield from [sentence.format(*row) for row in db.execute(query)]
+            yield from [sentence.format(*row) for row in db.execute(_WITH_LINES + query)]
         except sqlite3.DatabaseError as error:
             reason = finding(error)
             if report_failures:
@@ -127,6 +181,15 @@ def is_product(product_id: str, name: str) -> bool:
     """Return whether a product can have this id and this name."""
     try:
         Product(product_id, name, Decimal(0))
+    except InvalidValueError:
+        return False
+    return True
+
+
+def is_reference(reference: str) -> bool:
+    """Return whether a grant can have this reference."""
+    try:
+        Grant("user", reference, Decimal(0), Signature("operator", datetime.now(UTC)))
     except InvalidValueError:
         return False
     return True

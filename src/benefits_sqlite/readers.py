@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Protocol
@@ -12,49 +13,79 @@ from typing import Any, Final, Protocol
 import attrs
 
 from benefits_core.errors import StorageUnavailableError
-from benefits_core.model import Order, OrderLine, Product, Signature, User
+from benefits_core.model import Grant, Order, OrderLine, Product, Signature, User
 from benefits_core.values import from_cents
 
 # SQLite allows some 32,000 parameters a statement; no order comes near this many items.
-_IDS_PER_QUERY: Final = 1000
+_VALUES_PER_QUERY: Final = 1000
 
 SELECT_USER: Final = """
-    SELECT users.user_number, opening_balance, balance, product_id
+    SELECT users.user_number, balance, product_id
     FROM users LEFT JOIN order_lines USING (user_number)
     WHERE user_id = ?
     ORDER BY order_number, position
     """
 _SELECT_USERS: Final = """
-    SELECT user_id, page.user_number, opening_balance, balance, product_id
-    FROM (SELECT * FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?) AS page
-    LEFT JOIN order_lines USING (user_number)
+    SELECT user_id, found.user_number, balance, product_id
+    FROM (SELECT * FROM users WHERE {}) AS found LEFT JOIN order_lines USING (user_number)
     ORDER BY user_id, order_number, position
     """
+_SELECT_PAGE_OF_USERS: Final = _SELECT_USERS.format("user_id > ? ORDER BY user_id LIMIT ?")
+SELECT_THESE_USERS: Final = _SELECT_USERS.format("user_id IN ({})")
 _SELECT_PRODUCTS: Final = "SELECT product_id, name, price FROM products WHERE retired_by IS NULL"
 _SELECT_RETIRED: Final = """
     SELECT product_id, retired_by, retired_at, retired_note FROM products WHERE retired_by IS NOT NULL
     """
 _SELECT_VERSION: Final = "SELECT version FROM catalogue"
-_SELECT_ORDERS: Final = """
-    SELECT orders.order_number, user_id, placed_at, product_id, price
-    FROM orders, users, order_lines AS lines
-    WHERE orders.user_number = users.user_number
-      AND lines.user_number = users.user_number
-      AND lines.order_number = orders.order_number
-      AND {} = ?
-    ORDER BY orders.order_number, lines.position
+_SELECT_GRANTS: Final = """
+    SELECT user_id, reference, amount, given_by, given_at, note FROM users JOIN grants USING (user_number)
+    WHERE user_id = ? ORDER BY position
     """
-_SELECT_ORDER: Final = _SELECT_ORDERS.format("orders.order_number")
-_SELECT_ORDERS_OF: Final = _SELECT_ORDERS.format("users.user_id")
-# CROSS JOIN keeps SQLite from another sequence than this one, in which each row is found by an index.
-_SELECT_PAGE_OF_ORDERS: Final = """
-    SELECT page.order_number, user_id, placed_at, product_id, price
-    FROM (SELECT * FROM orders WHERE order_number > ? ORDER BY order_number LIMIT ?) AS page
-    CROSS JOIN users USING (user_number)
-    CROSS JOIN order_lines AS lines
-    WHERE lines.user_number = page.user_number AND lines.order_number = page.order_number
-    ORDER BY page.order_number, lines.position
+_SELECT_GRANTS_OF_REFERENCE: Final = """
+    SELECT user_id, reference, amount, given_by, given_at, note FROM users JOIN grants USING (user_number)
+    WHERE reference = ? AND user_id IN ({})
     """
+_SELECT_SUMS: Final = "SELECT user_id, granted FROM users WHERE user_id IN ({})"
+
+# The lines of cancelled orders are in a table of their own. CROSS JOIN keeps SQLite from another sequence than this one, in
+# which each row is found by an index.
+_SELECT_LINES: Final = """
+    SELECT found.order_number, user_id, placed_at, cancelled_by, cancelled_at, cancelled_note,
+           product_id, name, price, position
+    FROM found CROSS JOIN users USING (user_number) CROSS JOIN {} AS lines
+    WHERE lines.user_number = found.user_number AND lines.order_number = found.order_number
+    """
+
+
+def _select_orders(found: str, *, descending: bool = False) -> str:
+    """Return a query for the lines of orders.
+
+    :param found: a query for rows of the table of orders.
+    """
+    return f"""
+        WITH found AS MATERIALIZED ({found})
+        {_SELECT_LINES.format("order_lines")}
+        UNION ALL
+        {_SELECT_LINES.format("cancelled_lines")} AND cancelled_at IS NOT NULL
+        ORDER BY 1 {"DESC" if descending else ""}, position
+        """
+
+
+# A user's orders are found by their lines, for there is no index of orders by user.
+_NUMBERS_OF_USER: Final = """
+    SELECT order_number FROM users JOIN {} USING (user_number) WHERE user_id = ?
+    """
+_ORDERS_OF_USER: Final = f"""
+    SELECT * FROM orders WHERE order_number < ? AND order_number IN (
+        {_NUMBERS_OF_USER.format("order_lines")} UNION {_NUMBERS_OF_USER.format("cancelled_lines")}
+    ) ORDER BY order_number DESC LIMIT ?
+    """  # noqa: S608 - our own texts
+_SELECT_ORDER: Final = _select_orders("SELECT * FROM orders WHERE order_number = ?")
+_SELECT_LATEST: Final = _select_orders(_ORDERS_OF_USER, descending=True)
+_SELECT_PAGE_OF_ORDERS: Final = _select_orders(
+    "SELECT * FROM orders WHERE order_number > ? ORDER BY order_number LIMIT ?"
+)
+_ALL: Final = 2**63 - 1
 
 
 class Query(Protocol):
@@ -67,9 +98,25 @@ class Query(Protocol):
 
 def user_from(user_id: str, rows: list[tuple[Any, ...]]) -> User:
     """Return the user whom the rows of ``SELECT_USER`` describe; there is at least one."""
-    _, opening_balance, balance, first = rows[0]
+    _, balance, first = rows[0]
     owned = () if first is None else tuple([product_id for *_, product_id in rows])
-    return User(user_id, from_cents(opening_balance), from_cents(balance), owned)
+    return User(user_id, from_cents(balance), owned)
+
+
+def users_from(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, User]]:
+    """Return the primary key and the user for each whom rows like those of ``SELECT_THESE_USERS`` describe."""
+    for user_id, rows_of_user in groupby(rows, key=itemgetter(0)):
+        described = [row[1:] for row in rows_of_user]
+        yield described[0][0], user_from(user_id, described)
+
+
+def _signature(by: str, at: str, note: str) -> Signature:
+    return Signature(by, datetime.fromisoformat(at), note)
+
+
+def _grant(row: tuple[Any, ...]) -> Grant:
+    user_id, reference, amount, *signature = row
+    return Grant(user_id, reference, from_cents(amount), _signature(*signature))
 
 
 def _product(row: tuple[Any, ...]) -> Product:
@@ -82,11 +129,28 @@ def _orders(rows: list[tuple[Any, ...]]) -> tuple[Order, ...]:
         Order(
             str(number),
             user_id,
-            tuple(OrderLine(product_id, from_cents(price)) for *_, product_id, price in lines),
+            tuple(OrderLine(product_id, name, from_cents(price)) for *_, product_id, name, price, _ in lines),
             datetime.fromisoformat(placed_at),
+            None if by is None else _signature(by, at, note),
         )
-        for (number, user_id, placed_at), lines in groupby(rows, key=itemgetter(0, 1, 2))
+        for (number, user_id, placed_at, by, at, note), lines in groupby(rows, key=itemgetter(*range(6)))
     )
+
+
+def select_in(
+    query: Query, sql: str, values: Iterable[str], parameters: Sequence[object] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of a query for any number of values.
+
+    :param sql: the query, with ``IN ({})``.
+    :param values: any strings.
+    :param parameters: those of the query that come before.
+    """
+    # A lone surrogate is nowhere in the database, and SQLite takes no such string.
+    wanted = [text for text in values if not re.search("[\ud800-\udfff]", text)]
+    for start in range(0, len(wanted), _VALUES_PER_QUERY):
+        some = wanted[start : start + _VALUES_PER_QUERY]
+        yield from query(sql.format(", ".join("?" * len(some))), (*parameters, *some))
 
 
 @attrs.frozen
@@ -102,11 +166,29 @@ class SqliteUserReader:
 
     def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
         """See :class:`~benefits_core.ports.UserReader`."""
-        rows = self._query(_SELECT_USERS, (after or "", limit))
-        return tuple(
-            user_from(user_id, [row[1:] for row in rows_of_user])
-            for user_id, rows_of_user in groupby(rows, key=itemgetter(0))
-        )
+        rows = self._query(_SELECT_PAGE_OF_USERS, (after or "", limit))
+        return tuple(user for _, user in users_from(rows))
+
+
+@attrs.frozen
+class SqliteGrantReader:
+    """Grants, read from their table."""
+
+    _query: Query
+
+    def of_user(self, user_id: str) -> tuple[Grant, ...]:
+        """See :class:`~benefits_core.ports.GrantReader`."""
+        return tuple(map(_grant, self._query(_SELECT_GRANTS, (user_id,))))
+
+    def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
+        """See :class:`~benefits_core.ports.GrantReader`."""
+        rows = select_in(self._query, _SELECT_GRANTS_OF_REFERENCE, user_ids, (reference,))
+        return {grant.user_id: grant for grant in map(_grant, rows)}
+
+    def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        """See :class:`~benefits_core.ports.GrantReader`."""
+        rows = select_in(self._query, _SELECT_SUMS, user_ids)
+        return {user_id: from_cents(granted) for user_id, granted in rows}
 
 
 @attrs.frozen
@@ -121,21 +203,12 @@ class SqliteProductReader:
 
     def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
         """See :class:`~benefits_core.ports.ProductReader`."""
-        # A lone surrogate is in no catalogue, and SQLite takes no such string.
-        wanted = [text for text in product_ids if not re.search("[\ud800-\udfff]", text)]
-        rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(wanted), _IDS_PER_QUERY):
-            some = wanted[start : start + _IDS_PER_QUERY]
-            marks = ", ".join("?" * len(some))
-            rows += self._query(f"{_SELECT_PRODUCTS} AND product_id IN ({marks})", some)
+        rows = select_in(self._query, f"{_SELECT_PRODUCTS} AND product_id IN ({{}})", product_ids)
         return {product.product_id: product for product in map(_product, rows)}
 
     def retired(self) -> Mapping[str, Signature]:
         """See :class:`~benefits_core.ports.ProductReader`."""
-        return {
-            product_id: Signature(by, datetime.fromisoformat(at), note)
-            for product_id, by, at, note in self._query(_SELECT_RETIRED)
-        }
+        return {product_id: _signature(*signature) for product_id, *signature in self._query(_SELECT_RETIRED)}
 
 
 def catalogue_row(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -191,7 +264,11 @@ class SqliteOrderReader:
 
     def of_user(self, user_id: str) -> tuple[Order, ...]:
         """See :class:`~benefits_core.ports.OrderReader`."""
-        return _orders(self._query(_SELECT_ORDERS_OF, (user_id,)))
+        return self.latest(user_id, _ALL)[::-1]
+
+    def latest(self, user_id: str, limit: int, *, before: str | None = None) -> tuple[Order, ...]:
+        """See :class:`~benefits_core.ports.OrderReader`."""
+        return _orders(self._query(_SELECT_LATEST, (int(before or _ALL), user_id, user_id, limit)))
 
     def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
         """See :class:`~benefits_core.ports.OrderReader`."""

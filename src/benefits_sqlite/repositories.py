@@ -11,15 +11,19 @@ from sqlite_utils import Database
 
 from benefits_core.changes import ChangeState
 from benefits_core.errors import BenefitsError, InconsistentChangeError, StorageUnavailableError
-from benefits_core.model import Order, Product, Signature, User
+from benefits_core.model import Grant, Order, Product, Signature, User
 from benefits_core.values import to_cents
 from benefits_sqlite.readers import (
+    SELECT_THESE_USERS,
     SELECT_USER,
+    SqliteGrantReader,
     SqliteOrderReader,
     SqliteProductReader,
     SqliteUserReader,
     catalogue_row,
+    select_in,
     user_from,
+    users_from,
 )
 
 _SELECT_HEAD: Final = """
@@ -32,6 +36,10 @@ def core_error(error: sqlite3.DatabaseError) -> BenefitsError:
     if isinstance(error, sqlite3.IntegrityError):
         return InconsistentChangeError(str(error))
     return StorageUnavailableError(str(error))
+
+
+def _columns(signature: Signature) -> tuple[str, str, str]:
+    return signature.by, signature.at.isoformat(), signature.note
 
 
 @attrs.define
@@ -64,8 +72,8 @@ class Session:
 
     :ivar state: what the change remembers, and whether it can still be used.
     :ivar user_numbers: the primary key of each user that ``get_or_add`` has found, by user id.
-    :ivar new_users: the users that it has added, by user id, until they are inserted: with their first order, so that
-        one statement stores them with the balance that the order leaves, or when the change ends.
+    :ivar new_users: the opening grants of the users that it has added, by user id, until they are inserted: with their
+        first order, so that one statement stores them with the balance that the order leaves, or when they are read.
     """
 
     def __init__(self, db: Database, cache: Cache) -> None:
@@ -73,7 +81,7 @@ class Session:
         self._cache = cache
         self.state = ChangeState()
         self.user_numbers: dict[str, int] = {}
-        self.new_users: dict[str, User] = {}
+        self.new_users: dict[str, Grant] = {}
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run a statement. See :class:`~benefits_sqlite.readers.Query`."""
@@ -84,24 +92,39 @@ class Session:
             # SQLite may have rolled back by itself; it would commit the next statement at once, alone.
             raise self.state.lose(core_error(error)) from error
 
+    def query_inserted(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement that finds the new users in their table."""
+        self.insert_new_users()
+        return self.query(sql, parameters)
+
     def store_balance(self, user: User) -> int:
         """Insert a new user, or update the balance of a known one; return the primary key."""
         balance = to_cents(user.balance)
-        if self.new_users.pop(user.user_id, None) is None:
+        opening = self.new_users.pop(user.user_id, None)
+        if opening is None:
             number = self.user_numbers[user.user_id]
             self.query("UPDATE users SET balance = ? WHERE user_number = ?", (balance, number))
         else:
             [[number]] = self.query(
-                "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?) RETURNING user_number",
-                (user.user_id, to_cents(user.opening_balance), balance),
+                "INSERT INTO users (user_id, granted, balance) VALUES (?, ?, ?) RETURNING user_number",
+                (user.user_id, to_cents(opening.amount), balance),
             )
             self.user_numbers[user.user_id] = number
+            self.insert_grant(number, opening)
         return number
+
+    def insert_grant(self, user_number: int, grant: Grant) -> None:
+        """Insert a grant as the last one of its user."""
+        self.query(
+            "INSERT INTO grants (user_number, reference, position, amount, given_by, given_at, note)"
+            " SELECT ?1, ?2, count(*), ?3, ?4, ?5, ?6 FROM grants WHERE user_number = ?1",
+            (user_number, grant.reference, to_cents(grant.amount), *_columns(grant.signature)),
+        )
 
     def insert_new_users(self) -> None:
         """Insert the new users that have placed no order."""
-        for user in tuple(self.new_users.values()):
-            self.store_balance(user)
+        for user_id in tuple(self.new_users):
+            self.store_balance(self.state.users[user_id])
 
     def cache(self) -> Cache:
         """Return the cache, up to date."""
@@ -119,25 +142,65 @@ class SqliteUserRepository(SqliteUserReader):
     def get(self, user_id: str) -> User | None:
         """See :class:`~benefits_core.ports.UserReader`."""
         stored = super().get(user_id)
-        return self._session.new_users.get(user_id) if stored is None else stored
+        return self._session.state.users.get(user_id) if stored is None else stored
 
     def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
         """See :class:`~benefits_core.ports.UserReader`."""
         self._session.insert_new_users()
         return super().page(limit, after=after)
 
-    def get_or_add(self, user: User) -> User:
-        """See :class:`~benefits_core.ports.UserRepository`. The transaction has locked the whole file."""
-        user_id, session = user.user_id, self._session
+    # The transaction has locked the whole file, so every user is locked.
+
+    def get_or_add(self, opening: Grant) -> User:
+        """See :class:`~benefits_core.ports.UserRepository`."""
+        user_id, session = opening.user_id, self._session
         rows = self._query(SELECT_USER, (user_id,))
         if rows:
             stored = user_from(user_id, rows)
             session.user_numbers[user_id] = rows[0][0]
+        elif user_id in session.new_users:
+            return session.state.users[user_id]
         else:
-            stored = session.new_users.setdefault(user_id, user)
-            session.state.require_new(stored)
+            stored = User(user_id, opening.amount)
+            session.new_users[user_id] = opening
         session.state.users[user_id] = stored
         return stored
+
+    def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        """See :class:`~benefits_core.ports.UserRepository`."""
+        state, users = self._session.state, {}
+        self._session.insert_new_users()
+        for number, user in users_from(select_in(self._query, SELECT_THESE_USERS, user_ids)):
+            self._session.user_numbers[user.user_id] = number
+            state.users[user.user_id] = users[user.user_id] = user
+        return users
+
+    def rename(self, user_id: str, new_id: str) -> None:
+        """See :class:`~benefits_core.ports.UserRepository`."""
+        session = self._session
+        session.insert_new_users()
+        session.state.rename(user_id, new_id, taken=self.get(new_id) is not None)
+        number = session.user_numbers[new_id] = session.user_numbers.pop(user_id)
+        self._query("UPDATE users SET user_id = ? WHERE user_number = ?", (new_id, number))
+
+
+@attrs.frozen
+class SqliteGrantRepository(SqliteGrantReader):
+    """Grants within a change."""
+
+    _session: Session
+
+    def add(self, grant: Grant, receiver: User) -> None:
+        """See :class:`~benefits_core.ports.GrantRepository`."""
+        session = self._session
+        session.state.add_grant(grant, receiver)
+        session.insert_new_users()
+        number = session.user_numbers[receiver.user_id]
+        self._query(
+            "UPDATE users SET balance = ?, granted = granted + ? WHERE user_number = ?",
+            (to_cents(receiver.balance), to_cents(grant.amount), number),
+        )
+        session.insert_grant(number, grant)
 
 
 @attrs.frozen
@@ -184,7 +247,7 @@ class SqliteProductRepository(SqliteProductReader):
         for product_id in offered:
             self._query(
                 "UPDATE products SET retired_by = ?, retired_at = ?, retired_note = ? WHERE product_id = ?",
-                (signature.by, signature.at.isoformat(), signature.note, product_id),
+                (*_columns(signature), product_id),
             )
         self._session.cache().expire()
 
@@ -213,10 +276,26 @@ class SqliteOrderRepository(SqliteOrderReader):
         )
         for position, line in enumerate(order.lines):
             self._query(
-                "INSERT INTO order_lines (order_number, user_number, position, product_id, price)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (number, user, position, line.product_id, to_cents(line.price)),
+                "INSERT INTO order_lines (order_number, user_number, position, product_id, name, price)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (number, user, position, line.product_id, line.name, to_cents(line.price)),
             )
+
+    def cancel(self, order: Order, owner: User) -> None:
+        """See :class:`~benefits_core.ports.OrderRepository`."""
+        signature = self._session.state.cancel_order(order, owner, self.get(order.order_id))
+        user, number = self._session.store_balance(owner), int(order.order_id)
+        self._query(
+            "UPDATE orders SET cancelled_by = ?, cancelled_at = ?, cancelled_note = ? WHERE order_number = ?",
+            (*_columns(signature), number),
+        )
+        columns, lines = "user_number, order_number, position, product_id, name, price", (user, number)
+        self._query(
+            f"INSERT INTO cancelled_lines ({columns}) SELECT {columns} FROM order_lines"  # noqa: S608 - our own names
+            " WHERE user_number = ? AND order_number = ?",
+            lines,
+        )
+        self._query("DELETE FROM order_lines WHERE user_number = ? AND order_number = ?", lines)
 
 
 class SqliteUnitOfWork:
@@ -224,5 +303,6 @@ class SqliteUnitOfWork:
 
     def __init__(self, session: Session) -> None:
         self.users = SqliteUserRepository(session.query, session)
+        self.grants = SqliteGrantRepository(session.query_inserted, session)
         self.products = SqliteProductRepository(session.query, session)
         self.orders = SqliteOrderRepository(session.query, session, self.products)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 
 from sqlite_utils import Database, Migrations
 
@@ -82,6 +83,70 @@ def retire_products(db: Database) -> None:
         "ALTER TABLE products ADD COLUMN retired_at TEXT CHECK ((retired_at IS NULL) = (retired_by IS NULL))"
     )
     db.execute("ALTER TABLE products ADD COLUMN retired_note TEXT NOT NULL DEFAULT ''")
+
+
+_GRANTS = """
+    CREATE TABLE grants (
+        user_number INTEGER NOT NULL REFERENCES users,
+        reference TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        amount INTEGER NOT NULL CHECK (amount BETWEEN -999999999999 AND 999999999999),
+        given_by TEXT NOT NULL,
+        given_at TEXT NOT NULL,
+        note TEXT NOT NULL,
+        PRIMARY KEY (user_number, reference)
+    ) STRICT, WITHOUT ROWID
+    """
+# The first order tells since when a user is known. Who has placed none is as if they had come now.
+_OPENING_GRANTS = """
+    INSERT INTO grants
+    SELECT user_number, 'opening', 0, granted, 'benefits', coalesce(first, ?), ''
+    FROM users LEFT JOIN (SELECT user_number, min(placed_at) AS first FROM orders GROUP BY user_number)
+    USING (user_number)
+    """
+
+
+@migrations()
+def grant_money(db: Database) -> None:
+    """Make the opening balance the first grant. A user has a column with the sum of all.
+
+    A service of the earlier version finds its column no longer. So it can't add a user who has no grant.
+    """
+    db.execute("ALTER TABLE users RENAME COLUMN opening_balance TO granted")
+    db.execute(_GRANTS)
+    db.execute(_OPENING_GRANTS, [datetime.now(UTC).isoformat()])
+
+
+_CANCELLED_LINES = """
+    CREATE TABLE cancelled_lines (
+        user_number INTEGER NOT NULL REFERENCES users,
+        order_number INTEGER NOT NULL REFERENCES orders,
+        position INTEGER NOT NULL,
+        product_id TEXT NOT NULL REFERENCES products,
+        name TEXT NOT NULL,
+        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999),
+        PRIMARY KEY (user_number, order_number, position)
+    ) STRICT, WITHOUT ROWID
+    """
+
+
+@migrations()
+def cancel_orders(db: Database) -> None:
+    """Let orders be cancelled, and keep the name of a product in each line; earlier lines get the name of today.
+
+    The lines of a cancelled order move to a table of their own, so that the key of ``order_lines`` goes on making it
+    impossible to own a product twice.
+    """
+    db.execute("ALTER TABLE orders ADD COLUMN cancelled_by TEXT")
+    db.execute(
+        "ALTER TABLE orders ADD COLUMN cancelled_at TEXT CHECK ((cancelled_at IS NULL) = (cancelled_by IS NULL))"
+    )
+    db.execute("ALTER TABLE orders ADD COLUMN cancelled_note TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE order_lines ADD COLUMN name TEXT NOT NULL DEFAULT ''")
+    db.execute(
+        "UPDATE order_lines SET name = (SELECT name FROM products WHERE product_id = order_lines.product_id)"
+    )
+    db.execute(_CANCELLED_LINES)
 
 
 with closing(Database(memory=True)) as _empty:

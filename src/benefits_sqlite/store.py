@@ -27,6 +27,7 @@ from benefits_sqlite.ownership import share_logs
 from benefits_sqlite.readers import (
     LastCatalogue,
     SqliteCatalogueReader,
+    SqliteGrantReader,
     SqliteOrderReader,
     SqliteUserReader,
 )
@@ -40,7 +41,7 @@ _Result = TypeVar("_Result")
 
 
 class SqliteStore:
-    """Users, products and orders in one SQLite file, shared by any number of threads and processes.
+    """Users, grants, products and orders in one SQLite file, shared by any number of threads and processes.
 
     :param path: the file; it is created, and its schema brought up to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
@@ -61,6 +62,7 @@ class SqliteStore:
         self._patience = patience
         self._idle_connections: deque[Database] = deque()
         self.users = SqliteUserReader(self._read)
+        self.grants = SqliteGrantReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
         self.orders = SqliteOrderReader(self._read)
         if file_id is None:

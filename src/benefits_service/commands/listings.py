@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from benefits_core import InvalidUserIdError, ListOrders, ListUsers, Order, Store
-from benefits_core.values import difference, normal_user_id
+from benefits_core.values import normal_user_id
 from benefits_service.commands.common import NotFound, database_option, examples, existing_store
 from benefits_service.commands.tables import Row, format_option, print_table
 
@@ -67,13 +67,8 @@ def users(*, style: str, database: str) -> None:
     """List all users: their balance, what they were granted, and what they have spent of it."""
     with existing_store(database) as store:
         rows = (
-            (
-                user.user_id,
-                user.balance,
-                user.opening_balance,
-                difference(user.opening_balance, user.balance),
-            )
-            for user in ListUsers(store)()
+            (account.user.user_id, account.user.balance, account.granted, account.spent)
+            for account in ListUsers(store)()
         )
         print_table(["user_id", "balance", "granted", "spent"], rows, style)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,15 +16,11 @@ import attrs
 
 from benefits_core import (
     NonBlockingStore,
-    Order,
-    Product,
-    Signature,
     StorageUnavailableError,
     Store,
     UnitOfWork,
-    User,
 )
-from benefits_core.ports import View
+from benefits_core.ports import GrantReader, OrderReader, ProductReader, UserReader, View
 from benefits_service.runtime.suspension import suspend_until
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 
@@ -65,7 +61,12 @@ class EventLoopStore:
         # The last change that changed nothing, and when it was submitted.
         self._probe: tuple[Future[None], float] | None = None
         view: View = store if store.reads_inline else _SuspendingView(self._read)
-        self.users, self.products, self.orders = view.users, view.products, view.orders
+        self.users, self.grants, self.products, self.orders = (
+            view.users,
+            view.grants,
+            view.products,
+            view.orders,
+        )
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`."""
@@ -172,47 +173,23 @@ class _Read(Protocol):
     def __call__(self, query: Callable[[View], _Result]) -> _Result: ...
 
 
-@attrs.frozen
-class _SuspendingUserReader:
-    _read: _Read
-
-    def get(self, user_id: str) -> User | None:
-        return self._read(lambda view: view.users.get(user_id))
-
-    def page(self, limit: int, *, after: str | None = None) -> tuple[User, ...]:
-        return self._read(lambda view: view.users.page(limit, after=after))
-
-
-@attrs.frozen
-class _SuspendingProductReader:
-    _read: _Read
-
-    def list_all(self) -> tuple[Product, ...]:
-        return self._read(lambda view: view.products.list_all())
-
-    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
-        return self._read(lambda view: view.products.find(product_ids))
-
-    def retired(self) -> Mapping[str, Signature]:
-        return self._read(lambda view: view.products.retired())
-
-
-@attrs.frozen
-class _SuspendingOrderReader:
-    _read: _Read
-
-    def get(self, order_id: str) -> Order | None:
-        return self._read(lambda view: view.orders.get(order_id))
-
-    def of_user(self, user_id: str) -> tuple[Order, ...]:
-        return self._read(lambda view: view.orders.of_user(user_id))
-
-    def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
-        return self._read(lambda view: view.orders.page(limit, after=after))
-
-
 class _SuspendingView:
     def __init__(self, read: _Read) -> None:
-        self.users = _SuspendingUserReader(read)
-        self.products = _SuspendingProductReader(read)
-        self.orders = _SuspendingOrderReader(read)
+        self.users: UserReader = _SuspendingReader(read, "users")
+        self.grants: GrantReader = _SuspendingReader(read, "grants")
+        self.products: ProductReader = _SuspendingReader(read, "products")
+        self.orders: OrderReader = _SuspendingReader(read, "orders")
+
+
+@attrs.frozen
+class _SuspendingReader:
+    """A reader of the store; the calling request is suspended until its method has returned."""
+
+    _read: _Read
+    _name: str
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - those of any method
+            return self._read(lambda view: getattr(getattr(view, self._name), method)(*arguments, **options))
+
+        return call

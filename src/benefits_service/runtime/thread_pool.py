@@ -39,7 +39,8 @@ class ThreadPoolStore:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="benefits-changes")
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="benefits-reads")
         self._changing: set[int] = set()  # the threads that run a change
-        self.users, self.products, self.orders = store.users, store.products, store.orders
+        self.users, self.grants = store.users, store.grants
+        self.products, self.orders = store.products, store.orders
         self.ping = store.ping
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
