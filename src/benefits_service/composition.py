@@ -34,20 +34,22 @@ __all__ = [
 ]
 
 
-def open_store(database: str) -> SqliteStore:
-    """Return the store over a database file, which is created as needed.
+def open_store(database: str, announce: Callable[[str], object]) -> SqliteStore:
+    """Return the store over a database file, which is created, or brought up to date, as needed.
 
+    :param announce: is told in a sentence that the file is about to be brought up to date, and which copy is made before.
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
-    return SqliteStore(database)
+    return SqliteStore(database, announce=announce)
 
 
-def store_opener(database: str) -> Callable[[], Store]:
+def store_opener(database: str, announce: Callable[[str], object]) -> Callable[[], Store]:
     """Open the store once, and return how each worker process opens it: over the very same file, or not at all.
 
+    :param announce: see :func:`open_store`.
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
-    with open_store(database) as store:
+    with open_store(database, announce) as store:
         return partial(SqliteStore, database, file_id=store.file_id)
 
 

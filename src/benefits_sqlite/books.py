@@ -101,8 +101,8 @@ _RULES: Final = (
         "order {}: the line of {!r} {} among those of cancelled orders",
     ),
     (
-        "SELECT order_number, product_id, name FROM all_lines WHERE NOT is_product(product_id, name)",
-        "order {}: the id {!r} of a product or its name {!r} is none",
+        "SELECT product_id, name FROM all_lines GROUP BY 1, 2 HAVING NOT is_product(product_id, name)",
+        "product {!r}: a line has its name {!r}, which is none",
     ),
     (
         "SELECT order_number, placed_at FROM orders WHERE NOT is_moment(placed_at)",
@@ -133,7 +133,8 @@ _RULES: Final = (
     (
         """
         SELECT user_id, reference, given_by, given_at FROM grants JOIN users USING (user_number)
-        WHERE NOT is_reference(reference) OR NOT is_signature(given_by, given_at, note)
+        WHERE NOT is_signature(given_by, given_at, note)
+        OR reference IN (SELECT DISTINCT reference FROM grants WHERE NOT is_reference(reference))
         """,
         "user {!r}: the grant {!r} was not given by {!r} at {!r}",
     ),

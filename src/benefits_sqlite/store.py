@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
+from itertools import chain, count
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,6 +21,7 @@ from sqlite_utils import Database
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
+from benefits_sqlite.backup import back_up_database
 from benefits_sqlite.connection import connect, decoded
 from benefits_sqlite.group_commit import GroupCommit
 from benefits_sqlite.inspection import inspect
@@ -46,14 +48,20 @@ class SqliteStore:
     :param path: the file; it is created, and its schema brought up to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
     :param file_id: if given, the :attr:`file_id` of another store: this one opens that very file, or none.
+    :param announce: is told in a sentence that the schema is about to be brought up to date, and which copy is made before.
     :ivar file_id: the device and the inode number of the file.
-    :raises StorageUnavailableError: the file can't be opened, or isn't one of ours.
+    :raises StorageUnavailableError: the file can't be opened or copied, or isn't one of ours.
     """
 
     reads_inline = True
 
     def __init__(
-        self, path: str | PathLike[str], *, patience: float = PATIENCE, file_id: tuple[int, int] | None = None
+        self,
+        path: str | PathLike[str],
+        *,
+        patience: float = PATIENCE,
+        file_id: tuple[int, int] | None = None,
+        announce: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.path = fspath(path)
         self._link_path = Path(path).absolute()  # links in it are followed again each time
@@ -61,6 +69,7 @@ class SqliteStore:
         self._real_path = os.path.realpath(path)
         self._patience = patience
         self._idle_connections: deque[Database] = deque()
+        self._announce = announce
         self.users = SqliteUserReader(self._read)
         self.grants = SqliteGrantReader(self._read)
         self.products = SqliteCatalogueReader(self._read, LastCatalogue())
@@ -116,9 +125,21 @@ class SqliteStore:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
                 with db.conn:
+                    self._back_up_earlier(db)
                     migrations.apply(db)
             finally:
                 lock.release()
+
+    def _back_up_earlier(self, db: Database) -> None:
+        """Copy a database of an earlier version, which nobody else may write to now."""
+        pending = migrations.pending(db)
+        if not pending or not migrations.applied(db):
+            return
+        name = f"{self._real_path}.before-{pending[0].name}"
+        copies = map(Path, chain([name], (f"{name}-{number}" for number in count(2))))
+        copy = next(copy for copy in copies if not copy.exists())
+        self._announce(f"{self.path} is brought up to date; {copy} is a copy of it as it was before.")
+        back_up_database(self.path, copy)
 
     def _identify(self) -> tuple[int, int]:
         status = self._link_path.stat()

@@ -74,6 +74,11 @@ def say(line: str, *, err: bool = False) -> None:
     click.echo(printable(line), err=err)
 
 
+def warn(line: str) -> None:
+    """Print one line on standard error, which belongs to no output that a program may read."""
+    say(line, err=True)
+
+
 def existing_store(database: str) -> AbstractContextManager[Store]:
     """Open the store over a database file that exists.
 
@@ -81,7 +86,7 @@ def existing_store(database: str) -> AbstractContextManager[Store]:
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
     require_database(database)
-    return open_store(database)
+    return open_store(database, warn)
 
 
 def require_database(database: str) -> None:

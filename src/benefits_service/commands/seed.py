@@ -11,7 +11,7 @@ import click
 from benefits_core import OfferProducts, Signature
 from benefits_http.wire import ProductBody
 from benefits_service.commands.catalogue_file import MAX_FILE_BYTES, InvalidCatalogueError, read_catalogue
-from benefits_service.commands.common import Failure, database_option, examples, say
+from benefits_service.commands.common import Failure, database_option, examples, say, warn
 from benefits_service.commands.retire import describe
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.composition import open_store
@@ -48,7 +48,7 @@ def seed(  # noqa: PLR0913 - one argument for each option
         raise Failure(f"{file}: {error.strerror}; name a catalogue file such as seed.json") from error
     except InvalidCatalogueError as error:
         raise Failure(f"{file}: {error}; nothing was changed") from error
-    with open_store(database) as store:
+    with open_store(database, warn) as store:
         if if_empty and store.products.list_all():
             say(f"{database} has a catalogue already.")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -180,8 +180,13 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     )
     with claimed:
         # This opens the store once: a file that can't be used is reported here, and not by every worker.
-        with _deadline(f"{database} could not be opened within {START} s"):
-            open_store = store_opener(database)
+        with _deadline(f"{database} could not be opened within {START} s") as lift:
+            # To bring a large file up to date takes as long as it takes: if it were cut short, the next start would be too.
+            def announce(line: str) -> None:
+                lift()
+                say(line)
+
+            open_store = store_opener(database, announce)
             if identity_case_insensitive and (count := fold_existing_user_ids(database)):
                 say(f"User ids that were case-folded: {count}.")
         address = claimed.getsockname()[0]
@@ -201,8 +206,11 @@ def serve(  # noqa: PLR0913 - one argument for each setting
 
 
 @contextmanager
-def _deadline(message: str) -> Iterator[None]:
-    """Exit with status 2 if the block takes too long. A disk that hangs can keep it for ever, and no signal ends that."""
+def _deadline(message: str) -> Iterator[Callable[[], None]]:
+    """Exit with status 2 if the block takes too long. A disk that hangs can keep it for ever, and no signal ends that.
+
+    The block gets a function that lifts the deadline.
+    """
 
     def end() -> None:
         say(f"benefits: {message}", err=True)
@@ -212,7 +220,7 @@ def _deadline(message: str) -> Iterator[None]:
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield timer.cancel
     finally:
         timer.cancel()
 
