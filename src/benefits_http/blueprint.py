@@ -81,6 +81,12 @@ def benefits_blueprint(use_cases: UseCases, *, document: Document | None = None)
         order = use_cases.place_order(draft.user_id, draft.items, wire.expected_total(draft))
         return _JsonResponse(wire.order_body(order), _NO_STORE)
 
+    @get("/orders")
+    def own_orders() -> Response:
+        query = wire.read_orders_query(request.query_string)
+        listed = use_cases.list_own_orders(query.user_id, query.limit, query.before)
+        return _JsonResponse(wire.orders_body(listed), _NO_STORE)
+
     @get("/healthz")
     def healthz() -> Response:
         use_cases.ping()

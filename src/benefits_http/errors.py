@@ -12,6 +12,7 @@ from benefits_core import (
     InsufficientBalanceError,
     InvalidUserIdError,
     InvalidValueError,
+    OrdersNotFoundError,
     PriceChangedError,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
@@ -52,6 +53,7 @@ ERROR_SPECS: Final[dict[type[BenefitsError], ErrorSpec]] = {
     PriceChangedError: ErrorSpec(409, "price_changed"),
     InsufficientBalanceError: ErrorSpec(400, "insufficient_balance"),
     InvalidUserIdError: ErrorSpec(400, "invalid_user_id"),
+    OrdersNotFoundError: INVALID_REQUEST,  # `before` is not an order of the user; no other request names an order
     InvalidValueError: INTERNAL_ERROR,  # every other value from a client is checked before the core receives it
     InconsistentChangeError: INTERNAL_ERROR,
     StorageUnavailableError: STORAGE_UNAVAILABLE,

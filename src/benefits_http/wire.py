@@ -1,12 +1,15 @@
-"""The wire format: the JSON bodies, strictly decoded and exactly encoded. Nothing here knows HTTP."""
+"""The wire format: JSON bodies and query strings, strictly decoded and exactly encoded. Nothing here knows HTTP."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Context, Decimal
 from typing import Annotated, Final, Literal
+from urllib.parse import parse_qsl
 
+import attrs
 import msgspec
 
 from benefits_core import Order, Product, User
@@ -20,11 +23,17 @@ MAX_ITEMS: Final = 100
 MAX_DEPTH: Final = 100
 """The depth to which an order may nest arrays and objects; it needs three."""
 
+MAX_LISTED_ORDERS: Final = 100
+"""The number of orders that a client may list at once."""
+
+LISTED_ORDERS: Final = 50
+"""The number of orders that are listed if the client names no limit."""
+
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
 class InvalidRequestError(Exception):
-    """A body that does not have the shape of an order; the message names the field."""
+    """A body or a query string that does not have the right shape; the message names the field or the parameter."""
 
 
 class OrderDraft(msgspec.Struct):
@@ -93,6 +102,49 @@ class OrderResponse(msgspec.Struct):
     """An order that was placed."""
 
     order: OrderBody
+
+
+class OrderLineBody(msgspec.Struct):
+    """A product of an order, with the name and the price that it had when it was bought."""
+
+    id: str
+    name: str
+    price: int | Decimal
+
+
+class ListedOrderData(OrderData):
+    """What was ordered, what it cost, and when it was placed and cancelled."""
+
+    placed_at: datetime
+    cancelled_at: datetime | None
+    lines: list[OrderLineBody]
+
+
+class ListedOrderBody(msgspec.Struct):
+    """The id and data of an order in a list."""
+
+    order_id: str
+    data: ListedOrderData
+
+
+class OrderList(msgspec.Struct):
+    """Orders of one user, the last one first."""
+
+    orders: list[ListedOrderBody]
+
+
+@attrs.frozen
+class OrdersQuery:
+    """Which orders a client lists.
+
+    :param user_id: the user who placed them, as in the query.
+    :param limit: how many at most.
+    :param before: the order id before which they were placed; None for the last ones.
+    """
+
+    user_id: str
+    limit: int
+    before: str | None
 
 
 class ErrorResponse(msgspec.Struct):
@@ -169,6 +221,24 @@ def expected_total(draft: OrderDraft) -> Decimal | None:
     return number.quantize(_CENT, context=_ANY_AMOUNT) if abs(number) < _MORE_THAN_ANY_TOTAL else number
 
 
+def read_orders_query(query: bytes) -> OrdersQuery:
+    """Decode the query string of a request for the orders of a user. Unknown parameters are ignored.
+
+    Bytes that are not UTF-8 become surrogates, which neither a user id nor an order id can contain.
+
+    :raises InvalidRequestError: ``user_id`` is missing, or ``limit`` is invalid.
+    """
+    text = query.decode(errors="surrogateescape")
+    parameters = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+    if "user_id" not in parameters:
+        raise InvalidRequestError("Missing required parameter `user_id`")
+    limit = parameters.get("limit", str(LISTED_ORDERS))
+    # int() reads more than digits, such as "+5", "1_0" and "\u0663", and refuses numbers of thousands of digits.
+    if not re.fullmatch("[1-9][0-9]{0,2}", limit) or int(limit) > MAX_LISTED_ORDERS:
+        raise InvalidRequestError(f"Expected a whole number from 1 to {MAX_LISTED_ORDERS} - at `limit`")
+    return OrdersQuery(parameters["user_id"], int(limit), parameters.get("before"))
+
+
 def user_body(user: User) -> bytes:
     """Encode a user."""
     data = UserData(_number(user.balance), user.product_ids)
@@ -184,6 +254,27 @@ def products_body(products: Iterable[Product]) -> bytes:
 def order_body(order: Order) -> bytes:
     """Encode an order."""
     return encode(OrderResponse(OrderBody(order.order_id, OrderData(order.items, _number(order.total)))))
+
+
+def orders_body(orders: Iterable[Order]) -> bytes:
+    """Encode a list of orders."""
+    return encode(OrderList([_listed(order) for order in orders]))
+
+
+def _listed(order: Order) -> ListedOrderBody:
+    lines = [OrderLineBody(line.product_id, line.name, _number(line.price)) for line in order.lines]
+    data = ListedOrderData(
+        order.items,
+        _number(order.total),
+        placed_at=_in_seconds(order.placed_at),
+        cancelled_at=None if order.cancelled is None else _in_seconds(order.cancelled.at),
+        lines=lines,
+    )
+    return ListedOrderBody(order.order_id, data)
+
+
+def _in_seconds(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
 
 
 def error_body(code: str, detail: str | None = None) -> bytes:

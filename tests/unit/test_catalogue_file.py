@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from benefits_core import Product
 from benefits_core.values import from_cents
 from benefits_http.wire import products_body
-from benefits_service.commands.catalogue_file import InvalidCatalogueError, read_catalogue
+from benefits_service.commands.catalogue_file import read_catalogue
+from benefits_service.commands.text_files import InvalidFileError
 
 
 def test_prices_are_read_exactly_and_products_keep_their_order() -> None:
@@ -61,7 +62,7 @@ def test_a_catalogue_may_be_empty() -> None:
 )
 def test_the_error_names_the_first_invalid_entry(entry: bytes, detail: str) -> None:
     body = b'{"products":[{"id":"a","name":"A","price":5},' + entry + b',{"id":"","name":"","price":-1}]}'
-    with pytest.raises(InvalidCatalogueError, match=detail):
+    with pytest.raises(InvalidFileError, match=detail):
         read_catalogue(body)
 
 
@@ -69,7 +70,7 @@ def test_the_error_names_the_first_invalid_entry(entry: bytes, detail: str) -> N
     "body", [b"", b"[]", b"{}", b'{"products":{}}', b'{"products":["\xff"]}', b"[" * 65_536]
 )
 def test_a_file_that_is_not_a_catalogue_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidCatalogueError, match=r"."):
+    with pytest.raises(InvalidFileError, match=r"."):
         read_catalogue(body)
 
 
@@ -92,13 +93,13 @@ def test_a_file_in_a_wide_encoding_is_refused_by_its_name(
     encoding: str, order: str, mark: str, space: str
 ) -> None:
     file = (mark + space + CATALOGUE).encode(f"{encoding}-{order}")
-    with pytest.raises(InvalidCatalogueError, match=f"It is encoded in {encoding}; save it as UTF-8"):
+    with pytest.raises(InvalidFileError, match=f"It is encoded in {encoding}; save it as UTF-8"):
         read_catalogue(file)
 
 
 @pytest.mark.parametrize("file", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, "\ufeff{}".encode("utf-16-le")])
 def test_a_short_file_in_utf_16_is_refused_by_its_name(file: bytes) -> None:
-    with pytest.raises(InvalidCatalogueError, match="It is encoded in UTF-16"):
+    with pytest.raises(InvalidFileError, match="It is encoded in UTF-16"):
         read_catalogue(file)
 
 
@@ -106,17 +107,17 @@ def test_a_short_file_in_utf_16_is_refused_by_its_name(file: bytes) -> None:
     ("encoding", "byte"), [("latin-1", "E9"), ("cp1252", "E9"), ("cp850", "82"), ("mac-roman", "8E")]
 )
 def test_the_error_names_the_line_that_is_not_utf_8(encoding: str, byte: str) -> None:
-    with pytest.raises(InvalidCatalogueError, match=f"Line 2 is not UTF-8: byte 0x{byte}; save it as UTF-8"):
+    with pytest.raises(InvalidFileError, match=f"Line 2 is not UTF-8: byte 0x{byte}; save it as UTF-8"):
         read_catalogue(CATALOGUE.encode(encoding))
 
 
 def test_a_file_that_was_cut_inside_a_character_is_refused() -> None:
-    with pytest.raises(InvalidCatalogueError, match="Line 2 is not UTF-8: byte 0xC3"):
+    with pytest.raises(InvalidFileError, match="Line 2 is not UTF-8: byte 0xC3"):
         read_catalogue(CATALOGUE.encode().partition(b"\xa9")[0])
 
 
 def test_a_file_of_nothing_but_a_byte_order_mark_is_not_a_catalogue() -> None:
-    with pytest.raises(InvalidCatalogueError, match="truncated"):
+    with pytest.raises(InvalidFileError, match="truncated"):
         read_catalogue(codecs.BOM_UTF8)
 
 

@@ -9,7 +9,18 @@ import traceback
 import click
 
 from benefits_core import StorageUnavailableError
-from benefits_service.commands import backup, check, listings, retire, seed, serve
+from benefits_service.commands import (
+    backup,
+    cancel,
+    check,
+    grant,
+    listings,
+    personal,
+    report,
+    retire,
+    seed,
+    serve,
+)
 from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output, say
 
 
@@ -23,7 +34,13 @@ from benefits_service.commands.common import Failure, NotFound, examples, messag
         listings.products,
         listings.users,
         listings.orders,
+        listings.show,
+        report.report,
+        grant.grant,
+        cancel.cancel,
         retire.retire,
+        personal.export_user,
+        personal.erase,
     ],
     epilog=examples(
         "benefits seed seed.json      # load the catalogue into benefits.db",

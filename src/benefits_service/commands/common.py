@@ -1,16 +1,17 @@
-"""What several commands share: errors, examples in the help, options that are settings, and ``--database``."""
+"""What several commands share: errors, examples in the help, and options."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from benefits_core import Store
+from benefits_core import InvalidUserIdError, Store
+from benefits_core.values import normal_user_id
 from benefits_service.composition import open_store
 from benefits_service.output import printable, standard_output_failure
 from benefits_service.settings import DATABASE
@@ -28,6 +29,21 @@ class NotFound(click.ClickException):
     """A user, product or order that the user of the command has named does not exist."""
 
     exit_code = 1
+
+
+# How many of several things are named in a message.
+_MAX_NAMED: Final = 10
+
+
+def not_found(kind: str, ids: Iterable[str], hint: str) -> NotFound:
+    """Return the error that there are no such users, products or orders.
+
+    :param kind: what is missing, in the singular.
+    :param hint: what to do about it.
+    """
+    named = list(ids)
+    more = f" and {len(named) - _MAX_NAMED} more" if len(named) > _MAX_NAMED else ""
+    return NotFound(f"there is no {kind} {', '.join(map(repr, named[:_MAX_NAMED]))}{more}; {hint}")
 
 
 def message_of(error: click.ClickException) -> str:
@@ -67,6 +83,29 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
 
 
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
+
+
+def parse_user(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """Return the normalised user id: a callback of an argument or an option."""
+    try:
+        return None if name is None else normal_user_id(name)
+    except InvalidUserIdError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
+def parse_currency(_: click.Context, __: click.Parameter, code: str | None) -> str | None:
+    """Return a code like those of ISO 4217: a callback of an option."""
+    if code is not None and not re.fullmatch("[A-Z]{3}", code):
+        raise click.BadParameter(f"{code!r} is not a code of three capital letters such as EUR.")
+    return code
+
+
+currency_option = setting(
+    "--currency",
+    callback=parse_currency,
+    metavar="CODE",
+    help="The currency to print beside the amounts, such as EUR. Nothing is converted.",
+)
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -1,43 +1,19 @@
-"""``benefits products``, ``users`` and ``orders``: list what is in the database."""
+"""``benefits products``, ``users``, ``orders`` and ``show``: list what is in the database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, tzinfo
-from decimal import Decimal
-from typing import Final
-from zoneinfo import ZoneInfo
+from datetime import datetime
 
 import click
 
-from benefits_core import InvalidUserIdError, ListOrders, ListUsers, Order, Store
-from benefits_core.values import normal_user_id
-from benefits_service.commands.common import NotFound, database_option, examples, existing_store
-from benefits_service.commands.tables import Row, format_option, print_table
+from benefits_core import Entry, Grant, ListOrders, ListUsers, Order, ShowUser, Signature, UsersNotFoundError
+from benefits_service.commands.common import database_option, examples, existing_store, not_found, parse_user
+from benefits_service.commands.periods import Period, period_options
+from benefits_service.commands.tables import Row, Table, table_options
 
-# Python can convert a day of these years from every timezone.
-_FIRST_YEAR: Final = 1900
-_LAST_YEAR: Final = 9000
-
-
-def _parse_user(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-    try:
-        return None if name is None else normal_user_id(name)
-    except InvalidUserIdError as error:
-        raise click.BadParameter(f"{error}.") from error
-
-
-def _parse_timezone(_: click.Context, __: click.Parameter, name: str | None) -> tzinfo | None:
-    try:
-        return None if name is None else ZoneInfo(name)
-    except (ValueError, OSError, KeyError) as error:
-        raise click.BadParameter(f"{name!r} is not a timezone such as Europe/Berlin.") from error
-
-
-def _require_year(_: click.Context, __: click.Parameter, day: datetime | None) -> datetime | None:
-    if day is not None and not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise click.BadParameter(f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}.")
-    return day
+SEE_USERS = "see benefits users"
+"""What to do if there is no such user."""
 
 
 @click.command(
@@ -46,13 +22,13 @@ def _require_year(_: click.Context, __: click.Parameter, day: datetime | None) -
         "benefits products --format csv",
     )
 )
-@format_option
+@table_options
 @database_option
-def products(*, style: str, database: str) -> None:
+def products(*, table: Table, database: str) -> None:
     """List the catalogue, in its order."""
     with existing_store(database) as store:
         rows = ((product.product_id, product.name, product.price) for product in store.products.list_all())
-        print_table(["product_id", "name", "price"], rows, style)
+        table.print(["product_id", "name", "price"], rows)
 
 
 @click.command(
@@ -61,16 +37,16 @@ def products(*, style: str, database: str) -> None:
         "benefits users --format csv",
     )
 )
-@format_option
+@table_options
 @database_option
-def users(*, style: str, database: str) -> None:
+def users(*, table: Table, database: str) -> None:
     """List all users: their balance, what they were granted, and what they have spent of it."""
     with existing_store(database) as store:
         rows = (
             (account.user.user_id, account.user.balance, account.granted, account.spent)
             for account in ListUsers(store)()
         )
-        print_table(["user_id", "balance", "granted", "spent"], rows, style)
+        table.print(["user_id", "balance", "granted", "spent"], rows)
 
 
 @click.command(
@@ -81,72 +57,76 @@ def users(*, style: str, database: str) -> None:
         "benefits orders --lines --format jsonl",
     )
 )
-@click.option("--user", callback=_parse_user, metavar="USER", help="Only the orders of this user.")
-@click.option(
-    "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
-    callback=_require_year,
-    metavar="DAY",
-    help="Only orders of this day or later, such as 2026-11-01.",
-)
-@click.option(
-    "--until",
-    type=click.DateTime(["%Y-%m-%d"]),
-    callback=_require_year,
-    metavar="DAY",
-    help="Only orders of this day or earlier.",
-)
-@click.option(
-    "--timezone",
-    callback=_parse_timezone,
-    metavar="NAME",
-    show_default="that of this machine",
-    help="The timezone of the days, such as Europe/Berlin.",
-)
+@click.option("--user", callback=parse_user, metavar="USER", help="Only the orders of this user.")
+@click.option("--cancelled", is_flag=True, help="Only orders that were cancelled.")
+@period_options
 @click.option("--lines", is_flag=True, help="Print a row for each product, instead of one for each order.")
-@format_option
+@table_options
 @database_option
 def orders(  # noqa: PLR0913 - one argument for each option
-    *,
-    user: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    timezone: tzinfo | None,
-    lines: bool,
-    style: str,
-    database: str,
+    *, user: str | None, cancelled: bool, period: Period, lines: bool, table: Table, database: str
 ) -> None:
     """List orders, in the sequence in which they were placed. Times are in UTC."""
     with existing_store(database) as store:
-        if user is not None:
-            _require_user(store, user)
+        if user is not None and store.users.get(user) is None:
+            raise not_found("user", [user], SEE_USERS)
         found = ListOrders(store)(
-            user_id=user,
-            since=_beginning(since, timezone),
-            before=_beginning(None if until is None else until + timedelta(days=1), timezone),
+            user_id=user, since=period.since, before=period.before, cancelled=True if cancelled else None
         )
         if lines:
-            print_table(["order_id", "user_id", "placed_at", "product_id", "price"], _lines(found), style)
+            columns = ["order_id", "user_id", "placed_at", "product_id", "name", "price", "cancelled_at"]
+            table.print(columns, _lines(found))
         else:
-            print_table(["order_id", "user_id", "placed_at", "total", "items"], map(_row, found), style)
-
-
-def _require_user(store: Store, user_id: str) -> None:
-    if store.users.get(user_id) is None:
-        raise NotFound(f"there is no user {user_id!r}; see benefits users")
-
-
-def _beginning(day: datetime | None, timezone: tzinfo | None) -> datetime | None:
-    if day is None:
-        return None
-    return day.astimezone() if timezone is None else day.replace(tzinfo=timezone)
+            columns = ["order_id", "user_id", "placed_at", "total", "items", "cancelled_at"]
+            table.print(columns, map(_row, found))
 
 
 def _row(order: Order) -> Row:
-    return order.order_id, order.user_id, order.placed_at, order.total, order.items
+    return order.order_id, order.user_id, order.placed_at, order.total, order.items, _cancelled_at(order)
 
 
-def _lines(orders: Iterator[Order]) -> Iterator[tuple[str, str, datetime, str, Decimal]]:
+def _lines(orders: Iterator[Order]) -> Iterator[Row]:
     for order in orders:
         for line in order.lines:
-            yield order.order_id, order.user_id, order.placed_at, line.product_id, line.price
+            placed = order.order_id, order.user_id, order.placed_at
+            yield *placed, line.product_id, line.name, line.price, _cancelled_at(order)
+
+
+def _cancelled_at(order: Order) -> datetime | None:
+    return None if order.cancelled is None else order.cancelled.at
+
+
+@click.command(
+    epilog=examples(
+        "benefits show johndoe",
+        "benefits show johndoe --format csv",
+    )
+)
+@click.argument("user", callback=parse_user)
+@table_options
+@database_option
+def show(*, user: str, table: Table, database: str) -> None:
+    """Show what happened to the balance of USER: grants, orders and cancellations, and what was left after each.
+
+    They are in the sequence of their times, which are in UTC.
+    """
+    with existing_store(database) as store:
+        try:
+            entries = ShowUser(store)(user)
+        except UsersNotFoundError as error:
+            raise not_found("user", error.user_ids, SEE_USERS) from error
+    columns = ["at", "what", "reference", "amount", "balance", "items", "by", "note"]
+    table.print(columns, map(_entry_row, entries))
+
+
+def _entry_row(entry: Entry) -> Row:
+    items: tuple[str, ...] = ()
+    signature: Signature | None = None
+    if isinstance(entry.subject, Grant):
+        reference, signature = entry.subject.reference, entry.subject.signature
+    else:
+        reference, items = entry.subject.order_id, entry.subject.items
+        if entry.kind == "cancellation":
+            signature = entry.subject.cancelled
+    by, note = (None, None) if signature is None else (signature.by, signature.note)
+    return entry.at, entry.kind, reference, entry.amount, entry.balance, items, by, note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from benefits_core import ProductsNotFoundError, RetireProducts, Signature
-from benefits_service.commands.common import NotFound, database_option, examples, existing_store, say
+from benefits_service.commands.common import database_option, examples, existing_store, not_found, say
 from benefits_service.commands.signing import dry_run_option, signature_options
 
 
@@ -30,8 +30,7 @@ def retire(*, products: tuple[str, ...], signature: Signature, dry_run: bool, da
         try:
             retired = RetireProducts(store)(products, signature, dry_run=dry_run)
         except ProductsNotFoundError as error:
-            unknown = ", ".join(map(repr, error.product_ids))
-            raise NotFound(f"there is no product {unknown}; see benefits products") from error
+            raise not_found("product", error.product_ids, "see benefits products") from error
     say(describe(retired, dry_run=dry_run))
 
 

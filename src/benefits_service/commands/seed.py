@@ -10,10 +10,11 @@ import click
 
 from benefits_core import OfferProducts, Signature
 from benefits_http.wire import ProductBody
-from benefits_service.commands.catalogue_file import MAX_FILE_BYTES, InvalidCatalogueError, read_catalogue
+from benefits_service.commands.catalogue_file import read_catalogue
 from benefits_service.commands.common import Failure, database_option, examples, say, warn
 from benefits_service.commands.retire import describe
 from benefits_service.commands.signing import dry_run_option, signature_options
+from benefits_service.commands.text_files import InvalidFileError, read_at_most
 from benefits_service.composition import open_store
 
 
@@ -41,12 +42,10 @@ def seed(  # noqa: PLR0913 - one argument for each option
     nothing. The database is created if it does not exist. The service may be running.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_FILE_BYTES + 1)
-        products = read_catalogue(content, _with_progress_bar)
+        products = read_catalogue(read_at_most(file), _with_progress_bar)
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}; name a catalogue file such as seed.json") from error
-    except InvalidCatalogueError as error:
+    except InvalidFileError as error:
         raise Failure(f"{file}: {error}; nothing was changed") from error
     with open_store(database, warn) as store:
         if if_empty and store.products.list_all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,9 +13,8 @@ from threading import Timer
 
 import click
 
-from benefits_core import OPENING_BALANCE, InvalidValueError
-from benefits_core.values import MAX_MONEY, money
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
+from benefits_service.commands.amounts import opening_balance_option
 from benefits_service.commands.common import Failure, database_option, examples, say, setting
 from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
@@ -26,15 +25,6 @@ from benefits_service.runtime import server
 from benefits_service.runtime.address import claim
 from benefits_service.runtime.liveness import HOPELESS, START
 from benefits_service.settings import HOST, PORT, Settings, default_workers
-
-
-def _parse_amount(_: click.Context, __: click.Parameter, value: str) -> Decimal:
-    try:
-        return money(Decimal(value))
-    except (InvalidOperation, InvalidValueError) as error:
-        raise click.BadParameter(
-            f"{value!r} is not an amount from 0 to {MAX_MONEY:,} with at most two decimals."
-        ) from error
 
 
 def _require_origins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,13 +77,7 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     show_default="one for each processor, at most 4",
     help="The number of worker processes.",
 )
-@setting(
-    "--opening-balance",
-    callback=_parse_amount,
-    default=str(OPENING_BALANCE),
-    metavar="AMOUNT",
-    help="The opening balance of a new user.",
-)
+@opening_balance_option
 @setting(
     "--cors-origin",
     "cors_origins",

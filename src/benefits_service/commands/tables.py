@@ -4,60 +4,81 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from itertools import chain, islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+import attrs
 import click
 
 from benefits_http import wire
-from benefits_service.commands.common import require_output
+from benefits_service.commands.common import currency_option, require_output
 from benefits_service.output import is_lost, printable
 
-Cell = str | tuple[str, ...] | Decimal | datetime
+Cell = str | tuple[str, ...] | int | Decimal | datetime | None
 Row = Sequence[Cell]
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 # How many rows are written at once, and measured in order to align the columns.
 _CHUNK: Final = 500
 
-# A spreadsheet takes a cell that begins with one of these for a formula, which could send data elsewhere.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell that begins like this for a formula, which could send data elsewhere. With an apostrophe before
+# it, it is a text. One that begins so already gets one more, so that each text can be read back as it was.
+_FORMULA: Final = re.compile("'*[=+@\t\r-]")
 
 
-def format_option(command: _Command) -> _Command:
-    """Add the option ``--format`` to a command."""
-    return click.option(
-        "--format", "style", type=click.Choice(list(_STYLES)), default="table", help="The form of the output."
-    )(command)
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Row], style: str) -> None:
-    """Print rows as they come, and stop when no program reads them any longer.
+@attrs.frozen
+class Table:
+    """How rows are printed.
 
     :param style: ``table``, ``csv`` or ``jsonl``.
-    :raises Failure: standard output could not be written.
+    :param currency: what a last column says in every row; None for no such column.
     """
-    hidden = sys.stdout.isatty() or not sys.stderr.isatty()
-    with click.progressbar(
-        rows, label="Reading", file=sys.stderr, hidden=hidden, update_min_steps=_CHUNK
-    ) as bar:
-        lines = _STYLES[style](columns, iter(bar))
-        while chunk := "".join(islice(lines, _CHUNK)):
-            click.echo(chunk, nl=False)
-            if is_lost():
-                break
-    require_output()
+
+    style: str
+    currency: str | None = None
+
+    def print(self, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Print rows as they come, and stop when no program reads them any longer.
+
+        :raises Failure: standard output could not be written.
+        """
+        if self.currency is not None:
+            columns, rows = [*columns, "currency"], ([*row, self.currency] for row in rows)
+        hidden = sys.stdout.isatty() or not sys.stderr.isatty()
+        with click.progressbar(
+            rows, label="Reading", file=sys.stderr, hidden=hidden, update_min_steps=_CHUNK
+        ) as bar:
+            lines = _STYLES[self.style](columns, iter(bar))
+            while chunk := "".join(islice(lines, _CHUNK)):
+                click.echo(chunk, nl=False)
+                if is_lost():
+                    break
+        require_output()
+
+
+def table_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options ``--format`` and ``--currency`` to a command, which receives its argument ``table``."""
+
+    @click.option(
+        "--format", "style", type=click.Choice(list(_STYLES)), default="table", help="The form of the output."
+    )
+    @currency_option
+    @wraps(command)
+    def with_table(*, style: str, currency: str | None, **options: Any) -> None:  # noqa: ANN401 - those of the command
+        command(table=Table(style, currency), **options)
+
+    return with_table
 
 
 def _aligned(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
     first = list(islice(rows, _CHUNK))
     widths = [max(map(len, map(_text, column))) for column in zip(columns, *first, strict=True)]
-    amounts = [isinstance(cell, Decimal) for cell in (first or [columns])[0]]
+    amounts = [isinstance(cell, (int, Decimal)) for cell in (first or [columns])[0]]
     for line in chain([columns], first, rows):
         cells = [
             text.rjust(width) if is_amount else text.ljust(width)
@@ -89,12 +110,19 @@ _STYLES: Final[dict[str, Callable[[Sequence[str], Iterator[Row]], Iterator[str]]
 def _text(cell: Cell) -> str:
     if isinstance(cell, datetime):
         return _moment(cell)
+    if cell is None:
+        return ""
     return " ".join(cell) if isinstance(cell, tuple) else str(cell)
 
 
 def _harmless(cell: Cell) -> str:
     text = _text(cell)
-    return f"'{text}" if text.startswith(_FORMULA) and not isinstance(cell, Decimal) else text
+    return f"'{text}" if _FORMULA.match(text) and not isinstance(cell, (int, Decimal)) else text
+
+
+def text_of(cell: str) -> str:
+    """Return the text of a cell of a CSV file, as it was before it was made harmless."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _moment(cell: datetime) -> str:

@@ -1,0 +1,43 @@
+"""Amounts of money in arguments and options."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+import click
+
+from benefits_core import OPENING_BALANCE, InvalidValueError
+from benefits_core.values import MAX_MONEY, change_of_money, money
+from benefits_service.commands.common import setting
+
+
+def amount_of(text: str) -> Decimal:
+    """Return an amount, which may be negative.
+
+    :raises ValueError: the text is no amount, has a third decimal, or is too large.
+    """
+    try:
+        return change_of_money(Decimal(text))
+    except (InvalidOperation, InvalidValueError) as error:
+        raise ValueError(
+            f"{text!r} is not an amount of at most {MAX_MONEY:,} with at most two decimals"
+        ) from error
+
+
+def _parse_opening_balance(_: click.Context, __: click.Parameter, text: str) -> Decimal:
+    try:
+        return money(Decimal(text))
+    except (InvalidOperation, InvalidValueError) as error:
+        raise click.BadParameter(
+            f"{text!r} is not an amount from 0 to {MAX_MONEY:,} with at most two decimals."
+        ) from error
+
+
+opening_balance_option: Final = setting(
+    "--opening-balance",
+    callback=_parse_opening_balance,
+    default=str(OPENING_BALANCE),
+    metavar="AMOUNT",
+    help="The opening balance of a new user.",
+)

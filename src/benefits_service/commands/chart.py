@@ -1,0 +1,81 @@
+"""A chart of what was spent, as SVG. It needs the extra ``chart``."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benefits_core import Spending
+
+# So many products have a colour of their own; the others are drawn as one part.
+_MAX_PRODUCTS: Final = 9
+_OTHERS: Final = "all others"
+
+# Text stays text, which can be read and searched; and the same figures make the same file.
+_STYLE: Final = {"svg.fonttype": "none", "svg.hashsalt": "benefits"}
+
+
+def draw(spending: Sequence[Spending], file: Path, currency: str | None) -> None:
+    """Draw what was spent: a bar for each month, with a part for each product.
+
+    :param file: it is replaced if it exists.
+    :raises OSError: it can't be written.
+    """
+    months = _months(spending)
+    # The ends of the bars are pixels, so binary floating point is exact enough.
+    totals: dict[str, float] = defaultdict(float)
+    for row in spending:
+        totals[row.product_id] += float(row.spent)
+    largest = sorted(totals, key=totals.__getitem__, reverse=True)[:_MAX_PRODUCTS]
+    names = {row.product_id: row.name for row in spending}
+    parts: dict[str, dict[date, float]] = {key: defaultdict(float) for key in largest}
+    others: dict[date, float] = defaultdict(float)
+    for row in spending:
+        parts.get(row.product_id, others)[row.month] += float(row.spent)
+    labelled = [(names[key], part) for key, part in parts.items()]
+    if others:
+        labelled.append((_OTHERS, others))
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a name may have a character that the font has not
+        figure = Figure(figsize=(10, 5), layout="constrained")
+        axes = figure.add_subplot()
+        bottoms = dict.fromkeys(months, 0.0)
+        bars = []
+        for _, part in labelled:
+            heights = [part[month] for month in months]
+            bars.append(
+                axes.bar([f"{month:%Y-%m}" for month in months], heights, bottom=list(bottoms.values()))
+            )
+            bottoms = {month: bottoms[month] + part[month] for month in months}
+        axes.set_title("Spent on benefits, by month")
+        axes.set_ylabel("amount" if currency is None else currency)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.tick_params(axis="x", rotation=45 if len(months) > _MAX_PRODUCTS else 0)
+        axes.legend(bars, [_plain(name) for name, _ in labelled], loc="upper left", bbox_to_anchor=(1, 1))
+        drawn = BytesIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    file.write_bytes(drawn.getvalue())
+
+
+def _plain(name: str) -> str:
+    """Return a name that matplotlib shows as it is: no formula, and not hidden, as one with a low line before it is."""
+    escaped = name.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def _months(spending: Sequence[Spending]) -> list[date]:
+    """Return all months from the first to the last one, those without any order too."""
+    if not spending:
+        return []
+    first, last = spending[0].month, spending[-1].month
+    numbers = range(first.year * 12 + first.month - 1, last.year * 12 + last.month)
+    return [date(number // 12, number % 12 + 1, 1) for number in numbers]
