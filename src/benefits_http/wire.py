@@ -23,6 +23,9 @@ MAX_ITEMS: Final = 100
 MAX_DEPTH: Final = 100
 """The depth to which an order may nest arrays and objects; it needs three."""
 
+MAX_PARAMETERS: Final = 100
+"""The number of parameters that a query string may have; listing orders takes three."""
+
 MAX_LISTED_ORDERS: Final = 100
 """The number of orders that a client may list at once."""
 
@@ -226,10 +229,16 @@ def read_orders_query(query: bytes) -> OrdersQuery:
 
     Bytes that are not UTF-8 become surrogates, which neither a user id nor an order id can contain.
 
-    :raises InvalidRequestError: ``user_id`` is missing, or ``limit`` is invalid.
+    :raises InvalidRequestError: ``user_id`` is missing, ``limit`` is invalid, or there are too many parameters.
     """
     text = query.decode(errors="surrogateescape")
-    parameters = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+    try:
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError as error:
+        raise InvalidRequestError(f"Expected at most {MAX_PARAMETERS} parameters") from error
+    parameters = dict(pairs)
     if "user_id" not in parameters:
         raise InvalidRequestError("Missing required parameter `user_id`")
     limit = parameters.get("limit", str(LISTED_ORDERS))

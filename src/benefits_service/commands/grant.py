@@ -126,8 +126,12 @@ def _describe(
 ) -> str:
     total = sum_of(amounts if isinstance(amounts, Decimal) else amounts[user] for user in outcome.given)
     verb = "To be granted" if dry_run else "Granted"
-    created = f", {len(outcome.created)} of them new" if outcome.created else ""
+    created = f", {_users(len(outcome.created))} created" if outcome.created else ""
     return (
-        f"{verb}: {total} in all to {len(outcome.given)} users{created}, for {reference}."
-        f" {len(outcome.had)} had it already."
+        f"{verb} for {reference}: {total} in all to {_users(len(outcome.given))}{created};"
+        f" {_users(len(outcome.had))} had it already."
     )
+
+
+def _users(count: int) -> str:
+    return "1 user" if count == 1 else f"{count} users"
