@@ -19,6 +19,9 @@ from benefits_core import Spending
 _MAX_PRODUCTS: Final = 9
 _OTHERS: Final = "all others"
 
+# There is room for so many months at least; one bar alone would fill the chart.
+_MIN_PLACES: Final = 6
+
 # Text stays text, which can be read and searched; and the same figures make the same file.
 _STYLE: Final = {"svg.fonttype": "none", "svg.hashsalt": "benefits"}
 
@@ -56,6 +59,7 @@ def draw(spending: Sequence[Spending], file: Path, currency: str | None) -> None
                 axes.bar([f"{month:%Y-%m}" for month in months], heights, bottom=list(bottoms.values()))
             )
             bottoms = {month: bottoms[month] + part[month] for month in months}
+        axes.set_xlim(-0.6, max(len(months), _MIN_PLACES) - 0.4)
         axes.set_title("Spent on benefits, by month")
         axes.set_ylabel("amount" if currency is None else currency)
         axes.yaxis.set_major_formatter("{x:,.0f}")
