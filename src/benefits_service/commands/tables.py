@@ -88,10 +88,13 @@ def _aligned(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
 
 
 def _csv(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
+    written = io.StringIO()
+    writer = csv.writer(written)
     for row in chain([columns], rows):
-        line = io.StringIO()
-        csv.writer(line).writerow([_harmless(cell) for cell in row])
-        yield line.getvalue()
+        writer.writerow(map(_harmless, row))
+        yield written.getvalue()
+        written.seek(0)
+        written.truncate()
 
 
 def _jsonl(columns: Sequence[str], rows: Iterator[Row]) -> Iterator[str]:
@@ -108,16 +111,20 @@ _STYLES: Final[dict[str, Callable[[Sequence[str], Iterator[Row]], Iterator[str]]
 
 
 def _text(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell
     if isinstance(cell, datetime):
         return _moment(cell)
-    if cell is None:
-        return ""
-    return " ".join(cell) if isinstance(cell, tuple) else str(cell)
+    if isinstance(cell, tuple):
+        return " ".join(cell)
+    return "" if cell is None else str(cell)
 
 
-def _harmless(cell: Cell) -> str:
+def _harmless(cell: Cell) -> str | int | Decimal:
+    if isinstance(cell, (int, Decimal)):
+        return cell
     text = _text(cell)
-    return f"'{text}" if _FORMULA.match(text) and not isinstance(cell, (int, Decimal)) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def text_of(cell: str) -> str:
@@ -126,4 +133,4 @@ def text_of(cell: str) -> str:
 
 
 def _moment(cell: datetime) -> str:
-    return cell.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return cell.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
