@@ -209,6 +209,8 @@ def _grant(work: UnitOfWork, grants: Iterable[Grant], create_with: Decimal | Non
                 opening = attrs.evolve(grant, reference=OPENING, amount=create_with)
                 users[grant.user_id] = work.users.get_or_add(opening)
                 created.append(grant.user_id)
+        if unknown:
+            continue  # only to name all of them
         earlier, sums = work.grants.find(some[0].reference, users), work.grants.sums(users)
         for grant in some:
             if grant.user_id in earlier:

@@ -19,8 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from benefits_core import (
+    CancelOrders,
+    EraseUser,
     GetUser,
+    GrantMoney,
+    GrantRefusedError,
     InsufficientBalanceError,
+    InvalidValueError,
     ListProducts,
     OfferProducts,
     OrderRefusedError,
@@ -30,8 +35,10 @@ from benefits_core import (
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     RetireProducts,
+    ShowUser,
     Store,
     UseCases,
+    UsersNotFoundError,
 )
 from benefits_http import create_app
 from contract.builders import SIGNED
@@ -53,11 +60,26 @@ baskets = st.lists(product_ids | st.sampled_from(["", "unknown"]), max_size=4)
 
 
 @attrs.define
+class Placed:
+    """An order in the plain model; money in cents."""
+
+    items: list[str]
+    total: int
+    cancelled: bool = False
+
+
+@attrs.define
 class Account:
     """A user in the plain model; money in cents."""
 
     balance: int = 50_000
     owned: list[str] = attrs.field(factory=list)
+    orders: list[Placed] = attrs.field(factory=list)
+    references: set[str] = attrs.field(factory=set)
+
+
+Outcome = tuple[list[str], list[str]]
+"""Who got a grant, and who had it already."""
 
 
 class Plain:
@@ -98,8 +120,36 @@ class Plain:
             return "insufficient_balance"
         account.balance -= total
         account.owned += wanted
+        account.orders.append(Placed(wanted, total))
         self.accounts[normal(name)] = account
         return wanted, total
+
+    def grant(self, reference: str, names: Sequence[str], amount: int, *, create: bool) -> str | Outcome:
+        if reference == "opening":
+            return "reserved"
+        users = [normal(name) for name in names]
+        known = {user: self.accounts[user] for user in users if user in self.accounts}
+        if len(known) < len(users) and not create:
+            return "unknown"
+        accounts = {user: known.get(user) or Account() for user in users}
+        given = [user for user in users if reference not in accounts[user].references]
+        if any(accounts[user].balance + amount < 0 for user in given):
+            return "refused"
+        self.accounts.update(accounts)
+        for user in given:
+            accounts[user].balance += amount
+            accounts[user].references.add(reference)
+        return given, [user for user in users if user not in given]
+
+    def cancel(self, name: str, which: int) -> bool:
+        account = self.accounts[normal(name)]
+        order = account.orders[which]
+        if order.cancelled:
+            return False
+        order.cancelled = True
+        account.balance += order.total
+        account.owned = [item for item in account.owned if item not in order.items]
+        return True
 
 
 def normal(name: str) -> str:
@@ -116,12 +166,28 @@ class Teller(Protocol):
 
     def user(self, name: str) -> tuple[int, list[str]]: ...
 
+    def orders(self, name: str) -> list[Placed]: ...
+
     def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]: ...
 
 
 def offer(store: Store, entries: Sequence[tuple[str, int]]) -> None:
     """Put products on offer."""
     OfferProducts(store)([Product(key, key.upper(), Decimal(price).scaleb(-2)) for key, price in entries])
+
+
+def grant(store: Store, reference: str, amounts: dict[str, Decimal], *, create: bool) -> str | Outcome:
+    """Grant money; return what came of it in plain values."""
+    create_with = Decimal(500) if create else None
+    try:
+        outcome = GrantMoney(store)(reference, amounts, SIGNED, create_with=create_with)
+    except InvalidValueError:
+        return "reserved"
+    except UsersNotFoundError:
+        return "unknown"
+    except GrantRefusedError:
+        return "refused"
+    return list(outcome.given), list(outcome.had)
 
 
 @attrs.frozen
@@ -139,9 +205,18 @@ class Direct:
     def user(self, name: str) -> tuple[int, list[str]]:
         user = GetUser(self.store)(name)
         orders = self.store.orders.of_user(user.user_id)
-        assert user.opening_balance == user.balance + sum(order.total for order in orders)
-        assert [item for order in orders for item in order.items] == list(user.product_ids)
+        granted = self.store.grants.sums([user.user_id])[user.user_id]
+        kept = [order for order in orders if order.cancelled is None]
+        assert granted == user.balance + sum(order.total for order in kept)
+        assert [item for order in kept for item in order.items] == list(user.product_ids)
+        assert ShowUser(self.store)(name)[-1].balance == user.balance
         return in_cents(user.balance), list(user.product_ids)
+
+    def orders(self, name: str) -> list[Placed]:
+        orders = self.store.orders.of_user(normal(name))
+        return [
+            Placed(list(order.items), in_cents(order.total), order.cancelled is not None) for order in orders
+        ]
 
     def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
         expected_total = None if expected is None else Decimal(expected).scaleb(-2)
@@ -171,6 +246,13 @@ class OverHttp:
         user = decoded(self.client.get(f"/api/users/{name}").data)["user"]
         assert user["user_id"] == normal(name)
         return in_cents(user["data"]["balance"]), user["data"]["product_ids"]
+
+    def orders(self, name: str) -> list[Placed]:
+        answer = decoded(self.client.get("/orders", query_string={"user_id": name}).data)
+        return [
+            Placed(data["items"], in_cents(data["total"]), data["cancelled_at"] is not None)
+            for data in (order["data"] for order in reversed(answer["orders"]))
+        ]
 
     def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
         draft: dict[str, object] = {"items": items, "user_id": name}
@@ -241,9 +323,49 @@ class Story(RuleBasedStateMachine):
                 RetireProducts(store)([key], SIGNED)
             assert store.products.retired().keys() == self.plain.retired
 
+    @rule(
+        reference=st.sampled_from(["a", "b", "opening"]),
+        names=st.lists(user_ids, max_size=3, unique_by=normal),
+        amount=st.sampled_from([0, 1, 50_000, -1, -25_000, -50_001]),
+        create=st.booleans(),
+    )
+    def grant(self, reference: str, names: list[str], amount: int, create: bool) -> None:  # noqa: FBT001 - a rule's argument
+        outcome = self.plain.grant(reference, names, amount, create=create)
+        given = dict.fromkeys(names, Decimal(amount).scaleb(-2))
+        for store in self.stores.values():
+            assert grant(store, reference, given, create=create) == outcome
+        for name in names:
+            if normal(name) in self.plain.accounts:
+                self.look(name)
+
+    @rule(name=user_ids, which=st.integers(0, 9), times=st.sampled_from([1, 2]))
+    def cancel(self, name: str, which: int, times: int) -> None:
+        orders = self.plain.accounts.get(normal(name), Account()).orders
+        if which < len(orders):
+            for _ in range(times):
+                cancelled = self.plain.cancel(name, which)
+                for store in self.stores.values():
+                    order = store.orders.of_user(normal(name))[which]
+                    assert len(CancelOrders(store)([order.order_id], SIGNED)) == cancelled
+            self.look(name)
+
+    @rule(name=user_ids)
+    def erase(self, name: str) -> None:
+        account = self.plain.accounts.pop(normal(name), None)
+        for store in self.stores.values():
+            if account is None:
+                with pytest.raises(UsersNotFoundError):
+                    EraseUser(store)(name)
+            else:
+                erased = Direct(store).user(EraseUser(store)(name))
+                assert erased == (account.balance, account.owned)
+                assert Direct(store).orders(name) == []
+
     @rule(name=user_ids)
     def look(self, name: str) -> None:
-        assert [teller.user(name) for teller in self.tellers] == [self.plain.user(name)] * len(self.tellers)
+        expected = self.plain.user(name), self.plain.accounts[normal(name)].orders
+        for teller in self.tellers:
+            assert (teller.user(name), teller.orders(name)) == expected
 
     @rule(name=user_ids, items=baskets, by_how_much_wrong=st.sampled_from([None, 0, 1, -50_000]))
     def order(self, name: str, items: list[str], by_how_much_wrong: int | None) -> None:

@@ -62,17 +62,18 @@ def draw(spending: Sequence[Spending], file: Path, currency: str | None) -> None
         axes.set_xlim(-0.6, max(len(months), _MIN_PLACES) - 0.4)
         axes.set_title("Spent on benefits, by month")
         axes.set_ylabel("amount" if currency is None else currency)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:,.15g}")
         axes.tick_params(axis="x", rotation=45 if len(months) > _MAX_PRODUCTS else 0)
         axes.legend(bars, [_plain(name) for name, _ in labelled], loc="upper left", bbox_to_anchor=(1, 1))
         drawn = BytesIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
+        figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
     file.write_bytes(drawn.getvalue())
 
 
 def _plain(name: str) -> str:
     """Return a name that matplotlib shows as it is: no formula, and not hidden, as one with a low line before it is."""
-    escaped = name.replace("$", r"\$")
+    # XML has not the two last code points of the basic plane.
+    escaped = name.translate({ord("$"): r"\$", 0xFFFE: "\ufffd", 0xFFFF: "\ufffd"})
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 

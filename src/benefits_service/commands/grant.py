@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -29,6 +31,8 @@ from benefits_service.commands.common import (
 from benefits_service.commands.grant_file import read_grants
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.commands.text_files import InvalidFileError, read_at_most
+
+_NEGATIVE_AMOUNT: Final = re.compile(r"-\.?\d")
 
 
 @click.command(
@@ -73,6 +77,7 @@ def grant(  # noqa: PLR0913 - one argument for each option
     A user gets at most one grant of each REFERENCE, so the command can be repeated: who had the grant already gets
     nothing. A negative amount is a correction; it can't make a balance negative. The reference "opening" is reserved.
     """
+    _refuse_unknown_options(reference, *amount_and_users)
     amounts = _amounts(amount_and_users, to_all=to_all, file=file)
     with existing_store(database) as store:
         try:
@@ -96,6 +101,12 @@ def grant(  # noqa: PLR0913 - one argument for each option
     say(_describe(outcome, amounts, reference, dry_run=dry_run))
 
 
+def _refuse_unknown_options(reference: str, amount: str = "", *users: str) -> None:
+    others = [reference, *users] if _NEGATIVE_AMOUNT.match(amount) else [reference, amount, *users]
+    if (option := next((text for text in others if text.startswith("-")), None)) is not None:
+        raise click.UsageError(f"No such option: {option}.", click.get_current_context())
+
+
 def _amounts(
     amount_and_users: tuple[str, ...], *, to_all: bool, file: Path | None
 ) -> Mapping[str, Decimal] | Decimal:
@@ -103,8 +114,6 @@ def _amounts(
     users = amount_and_users[1:]
     if to_all + (file is not None) + bool(users) != 1:
         raise click.UsageError("Name users, or use either --all or --from.", context)
-    if (option := next((text for text in users if text.startswith("-")), None)) is not None:
-        raise click.UsageError(f"No such option: {option}.", context)
     try:
         amount = amount_of(amount_and_users[0]) if amount_and_users else None
     except ValueError as error:

@@ -34,12 +34,14 @@ def read_grants(file: bytes, amount: Decimal | None) -> dict[str, Decimal]:
                 raise ValueError(f"{user_id!r} is in a line before")  # noqa: TRY301 - as the other mistakes
             amounts[user_id] = amount_of_row
     except (ValueError, csv.Error) as error:  # InvalidUserIdError is a ValueError
-        raise InvalidFileError(f"line {max(1, rows.line_num)}: {error}") from error
+        raise InvalidFileError(f"line {max(1, rows.reader.line_num)}: {error}") from error
     return amounts
 
 
 def _require_columns(columns: Sequence[str], *, with_amount: bool) -> None:
     for column in [_USER_ID, _AMOUNT] if with_amount else [_USER_ID]:
+        if columns.count(column) > 1:
+            raise ValueError(f"the header has two columns {column}")
         if column not in columns:
             raise ValueError(f"the header has no column {column}; columns are separated by commas")
     if not with_amount and _AMOUNT in columns:
