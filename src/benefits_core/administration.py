@@ -5,7 +5,6 @@ Each of these can be rehearsed: then it does everything, and nothing of it is ke
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -51,6 +50,15 @@ def _change(store: Store, do: Callable[[UnitOfWork], _Result], *, dry_run: bool)
     return results[-1]
 
 
+def _distinct(field: str, ids: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for one in ids:
+        if one in seen:
+            raise InvalidValueError(field, one, "in the list once")
+        seen.add(one)
+    return seen
+
+
 @attrs.frozen
 class OfferProducts:
     """Add products to the catalogue, or change their names and prices.
@@ -76,10 +84,7 @@ class OfferProducts:
         :raises StorageUnavailableError: the store can't serve now.
         """
         offered = tuple(products)
-        ids = Counter(product.product_id for product in offered)
-        twice = [product_id for product_id, count in ids.items() if count > 1]
-        if twice:
-            raise InvalidValueError("product_id", twice[0], "in the list once")
+        ids = _distinct("product_id", (product.product_id for product in offered))
 
         def offer(work: UnitOfWork) -> tuple[str, ...]:
             leaving: tuple[str, ...] = ()
@@ -185,11 +190,7 @@ class GrantMoney:
 
             return _change(self.store, grant_to_all, dry_run=dry_run)
         grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
-        twice = [
-            user_id for user_id, count in Counter(grant.user_id for grant in grants).items() if count > 1
-        ]
-        if twice:
-            raise InvalidValueError("user_id", twice[0], "in the list once")
+        _distinct("user_id", (grant.user_id for grant in grants))
         return _change(self.store, lambda work: _grant(work, grants, create_with), dry_run=dry_run)
 
 
@@ -215,7 +216,7 @@ def _grant(work: UnitOfWork, grants: Iterable[Grant], create_with: Decimal | Non
         for grant in some:
             if grant.user_id in earlier:
                 had.append(grant.user_id)
-            elif grant.user_id in users:
+            else:
                 receiver = users[grant.user_id].receive(grant, sums[grant.user_id])
                 work.grants.add(grant, receiver)
                 given.append(grant.user_id)
