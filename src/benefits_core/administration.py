@@ -20,10 +20,10 @@ from benefits_core.errors import (
     ProductsNotFoundError,
     UsersNotFoundError,
 )
-from benefits_core.model import OPENING, Grant, Order, Product, Signature
+from benefits_core.model import OPENING, Grant, Order, Product, Signature, valid_opening_balance
 from benefits_core.ports import Store, UnitOfWork
 from benefits_core.reporting import pages
-from benefits_core.values import normal_user_id
+from benefits_core.values import collection, normal_user_id
 
 # How many users are locked by one call.
 _BATCH: Final = 500
@@ -115,10 +115,11 @@ class RetireProducts:
         :param signature: the operator's.
         :param dry_run: keep nothing of it.
         :returns: the ids of the products that were in the catalogue until now.
+        :raises InvalidValueError: the ids are not a collection of strings.
         :raises ProductsNotFoundError: some were never in the catalogue.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        leaving = tuple(dict.fromkeys(product_ids))
+        leaving = tuple(dict.fromkeys(collection(product_ids, "product_ids", str)))
 
         def retire(work: UnitOfWork) -> tuple[str, ...]:
             offered, retired = work.products.find(leaving), work.products.retired()
@@ -178,6 +179,7 @@ class GrantMoney:
         """
         if reference == OPENING:
             raise InvalidValueError("reference", reference, "another one: it is reserved")
+        opening_balance = None if create_with is None else valid_opening_balance(create_with)
         if isinstance(amounts, Decimal):
             amount = amounts
             Grant("everybody", reference, amount, signature)  # so that it is refused even if there is no user
@@ -191,10 +193,10 @@ class GrantMoney:
             return _change(self.store, grant_to_all, dry_run=dry_run)
         grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
         _distinct("user_id", (grant.user_id for grant in grants))
-        return _change(self.store, lambda work: _grant(work, grants, create_with), dry_run=dry_run)
+        return _change(self.store, lambda work: _grant(work, grants, opening_balance), dry_run=dry_run)
 
 
-def _grant(work: UnitOfWork, grants: Iterable[Grant], create_with: Decimal | None) -> GrantOutcome:
+def _grant(work: UnitOfWork, grants: Iterable[Grant], opening_balance: Decimal | None) -> GrantOutcome:
     given: list[str] = []
     had: list[str] = []
     created: list[str] = []
@@ -204,10 +206,10 @@ def _grant(work: UnitOfWork, grants: Iterable[Grant], create_with: Decimal | Non
         for grant in some:
             if grant.user_id in users:
                 continue
-            if create_with is None:
+            if opening_balance is None:
                 unknown.append(grant.user_id)
             else:
-                opening = attrs.evolve(grant, reference=OPENING, amount=create_with)
+                opening = attrs.evolve(grant, reference=OPENING, amount=opening_balance)
                 users[grant.user_id] = work.users.get_or_add(opening)
                 created.append(grant.user_id)
         if unknown:
@@ -242,10 +244,11 @@ class CancelOrders:
         :param signature: the operator's.
         :param dry_run: keep nothing of it.
         :returns: the orders that were not cancelled until now, as they are afterwards.
+        :raises InvalidValueError: the ids are not a collection of strings.
         :raises OrdersNotFoundError: some do not exist.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        ids = tuple(dict.fromkeys(order_ids))
+        ids = tuple(dict.fromkeys(collection(order_ids, "order_ids", str)))
 
         def cancel(work: UnitOfWork) -> tuple[Order, ...]:
             users = dict(work.users.lock({order.user_id for order in _orders(work, ids)}))

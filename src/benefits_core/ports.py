@@ -32,7 +32,7 @@ class UserReader(Protocol):
 
 
 class GrantReader(Protocol):
-    """Reads grants."""
+    """Reads grants. User ids and references may be any strings."""
 
     def of_user(self, user_id: str) -> tuple[Grant, ...]:
         """Return a user's grants in the sequence in which they were given, the opening grant first."""
@@ -58,7 +58,7 @@ class ProductReader(Protocol):
 
 
 class OrderReader(Protocol):
-    """Reads the order book."""
+    """Reads the order book. User ids may be any strings."""
 
     def get(self, order_id: str) -> Order | None:
         """Return the order, or None if there is none. The id may be any string."""
@@ -94,7 +94,7 @@ class UserRepository(UserReader, Protocol):
         """
 
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
-        """Return those of these users that are stored, by id.
+        """Return those of these users that are stored, by id. The ids may be any strings.
 
         Until this change ends, other changes wait for them, as at :meth:`get_or_add`.
         """

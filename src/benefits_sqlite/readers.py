@@ -137,6 +137,12 @@ def _orders(rows: list[tuple[Any, ...]]) -> tuple[Order, ...]:
     )
 
 
+def _bindable(text: str) -> str | bytes:
+    """Return any string as a parameter of a statement."""
+    # SQLite takes no string with a lone surrogate, and has none. A blob is equal to no text.
+    return text.encode(errors="surrogatepass") if re.search("[\ud800-\udfff]", text) else text
+
+
 def select_in(
     query: Query, sql: str, values: Iterable[str], parameters: Sequence[object] = ()
 ) -> Iterator[tuple[Any, ...]]:
@@ -146,8 +152,7 @@ def select_in(
     :param values: any strings.
     :param parameters: those of the query that come before.
     """
-    # A lone surrogate is nowhere in the database, and SQLite takes no such string.
-    wanted = [text for text in values if not re.search("[\ud800-\udfff]", text)]
+    wanted = [*map(_bindable, values)]
     for start in range(0, len(wanted), _VALUES_PER_QUERY):
         some = wanted[start : start + _VALUES_PER_QUERY]
         yield from query(sql.format(", ".join("?" * len(some))), (*parameters, *some))
@@ -178,11 +183,11 @@ class SqliteGrantReader:
 
     def of_user(self, user_id: str) -> tuple[Grant, ...]:
         """See :class:`~benefits_core.ports.GrantReader`."""
-        return tuple(map(_grant, self._query(_SELECT_GRANTS, (user_id,))))
+        return tuple(map(_grant, self._query(_SELECT_GRANTS, (_bindable(user_id),))))
 
     def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
         """See :class:`~benefits_core.ports.GrantReader`."""
-        rows = select_in(self._query, _SELECT_GRANTS_OF_REFERENCE, user_ids, (reference,))
+        rows = select_in(self._query, _SELECT_GRANTS_OF_REFERENCE, user_ids, (_bindable(reference),))
         return {grant.user_id: grant for grant in map(_grant, rows)}
 
     def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
@@ -268,7 +273,8 @@ class SqliteOrderReader:
 
     def latest(self, user_id: str, limit: int, *, before: str | None = None) -> tuple[Order, ...]:
         """See :class:`~benefits_core.ports.OrderReader`."""
-        return _orders(self._query(_SELECT_LATEST, (int(before or _ALL), user_id, user_id, limit)))
+        user = _bindable(user_id)
+        return _orders(self._query(_SELECT_LATEST, (int(before or _ALL), user, user, limit)))
 
     def page(self, limit: int, *, after: str | None = None) -> tuple[Order, ...]:
         """See :class:`~benefits_core.ports.OrderReader`."""

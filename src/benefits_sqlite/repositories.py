@@ -193,6 +193,7 @@ class SqliteGrantRepository(SqliteGrantReader):
     def add(self, grant: Grant, receiver: User) -> None:
         """See :class:`~benefits_core.ports.GrantRepository`."""
         session = self._session
+        session.state.require_usable()
         session.state.add_grant(grant, receiver)
         session.insert_new_users()
         number = session.user_numbers[receiver.user_id]
