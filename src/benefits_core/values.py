@@ -87,9 +87,14 @@ def normal_user_id(name: str) -> str:
         trimmed = name.strip()
         if len(trimmed) <= MAX_DECOMPOSED_LENGTH:
             normal = unicodedata.normalize("NFC", trimmed)
-            if 1 <= len(normal) <= MAX_ID_LENGTH and not _NOT_TEXT.search(normal):
+            if 1 <= len(normal) <= MAX_ID_LENGTH and _is_text(normal):
                 return normal
     raise InvalidUserIdError("user_id", name, _text_rule(MAX_ID_LENGTH))
+
+
+def _is_text(value: str) -> bool:
+    # What can be printed is text: the usual case, and a quick question. Not all text can be printed, a joiner of emoji for one.
+    return value.isprintable() or not _NOT_TEXT.search(value)
 
 
 def _text_rule(max_length: int) -> str:
@@ -101,7 +106,7 @@ def text(value: str, field: str, max_length: int) -> str:
 
     :raises InvalidValueError: it does not.
     """
-    if isinstance(value, str) and 1 <= len(value) <= max_length and not _NOT_TEXT.search(value):
+    if isinstance(value, str) and 1 <= len(value) <= max_length and _is_text(value):
         return value
     raise InvalidValueError(field, value, _text_rule(max_length))
 
@@ -123,6 +128,8 @@ def utc(value: datetime, field: str) -> datetime:
 
     :raises InvalidValueError: it has no timezone.
     """
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value  # the usual case
     if isinstance(value, datetime) and value.utcoffset() is not None:
         try:
             return value.astimezone(UTC)
