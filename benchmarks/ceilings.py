@@ -27,9 +27,7 @@ from benefits_service.runtime.address import claim
 from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 
 # As long as the answers about the users that are read.
-_BODY: Final = user_body(
-    User("employee-500", Decimal(500), Decimal("490.34"), ("product-5", "product-6", "product-7"))
-)
+_BODY: Final = user_body(User("employee-500", Decimal("490.34"), ("product-5", "product-6", "product-7")))
 
 
 def _constant() -> Response:
@@ -66,8 +64,8 @@ def serve(kind: str, workers: int, port: int) -> None:
 class BareOrders:
     """Orders by ever-new users as SQLite alone can take them: a transaction each, in one thread.
 
-    The statements are those that no order can do without: look at the price; keep the user with what is left, the order,
-    and its line.
+    The statements are those that no order can do without: look at the product; keep the user with what is left, the
+    opening grant, the order, and its line.
 
     :param database: a file with the service's tables, and so with write-ahead logging.
     """
@@ -83,18 +81,25 @@ class BareOrders:
         self._placed += 1
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
-        [[price]] = execute("SELECT price FROM products WHERE product_id = ?", ("product-1",))
+        now = datetime.now(UTC).isoformat()
+        [[name, price]] = execute("SELECT name, price FROM products WHERE product_id = ?", ("product-1",))
         user = execute(
-            "INSERT INTO users (user_id, opening_balance, balance) VALUES (?, ?, ?)",
+            "INSERT INTO users (user_id, granted, balance) VALUES (?, ?, ?)",
             (f"bare-{self._placed}", 50000, 50000 - price),
         ).lastrowid
+        execute(
+            "INSERT INTO grants (user_number, reference, position, amount, given_by, given_at, note)"
+            " VALUES (?, 'opening', 0, 50000, 'benefits', ?, '')",
+            (user, now),
+        )
         order = execute(
             "INSERT INTO orders (user_number, total, placed_at) VALUES (?, ?, ?)",
-            (user, price, datetime.now(UTC).isoformat()),
+            (user, price, now),
         ).lastrowid
         execute(
-            "INSERT INTO order_lines (order_number, user_number, position, product_id, price) VALUES (?, ?, 0, ?, ?)",
-            (order, user, "product-1", price),
+            "INSERT INTO order_lines (order_number, user_number, position, product_id, name, price)"
+            " VALUES (?, ?, 0, ?, ?, ?)",
+            (order, user, "product-1", name, price),
         )
         execute("COMMIT")
 

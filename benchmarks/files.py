@@ -28,8 +28,12 @@ _STATEMENTS: Final = (
     """,
     """
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :users)
-    INSERT INTO users (user_number, user_id, opening_balance, balance)
+    INSERT INTO users (user_number, user_id, granted, balance)
     SELECT n, 'employee-' || n, 50000, 50000 FROM numbers
+    """,
+    """
+    INSERT INTO grants (user_number, reference, position, amount, given_by, given_at, note)
+    SELECT user_number, 'opening', 0, granted, 'benefits', '2026-01-01T00:00:00+00:00', '' FROM users ORDER BY 1
     """,
     """
     WITH RECURSIVE
@@ -37,8 +41,9 @@ _STATEMENTS: Final = (
         sales (n, buyer, bought) AS (
             SELECT n, (n - 1) % :users + 1, ((n - 1) % :users + (n - 1) / :users) % :products + 1 FROM numbers
         )
-    INSERT INTO order_lines (order_number, user_number, product_id, position, price)
-    SELECT n, buyer, 'product-' || bought, 0, 100 + bought * 37 % 4900 FROM sales ORDER BY 2, 3
+    INSERT INTO order_lines (order_number, user_number, product_id, position, name, price)
+    SELECT n, buyer, 'product-' || bought, 0, 'Benefit number ' || bought, 100 + bought * 37 % 4900
+    FROM sales ORDER BY 2, 3
     """,
     """
     INSERT INTO orders (order_number, user_number, total, placed_at)

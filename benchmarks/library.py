@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ import pyperf
 from benchmarks.ceilings import BareOrders
 from benchmarks.files import SMALL, make
 from benchmarks.servers import ROOT
-from benefits_core import OPENING_BALANCE, MemoryStore, PlaceOrder, Product, Store, UnitOfWork, User
+from benefits_core import OPENING_BALANCE, Grant, MemoryStore, PlaceOrder, Product, Store, UnitOfWork
 from benefits_sqlite import SqliteStore
 
 _MODULE: Final = __spec__.name  # what to run for a figure, in a process of its own: this one
@@ -52,9 +53,10 @@ def _memory(_: Path, *, users: int = 0) -> Order:
     store = MemoryStore()
 
     def fill(work: UnitOfWork) -> None:
+        now = datetime.now(UTC)
         work.products.put([Product("product-1", "Benefit number 1", OPENING_BALANCE)])
         for number in range(users):
-            work.users.get_or_add(User.new(f"employee-{number}"))
+            work.users.get_or_add(Grant.opening(f"employee-{number}", OPENING_BALANCE, now))
 
     store.change(fill)
     return _orders_over(store)

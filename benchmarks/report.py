@@ -27,7 +27,7 @@ an answer, makes all figures of its part invalid.
 - **The bare constant view** is a Flask view that returns as many bytes as the answer about a user, and nothing else; **the
   dressed one** is the same in the coat of the service: CORS, request id, log line, metrics. Both are served by the
   service's own server, with its settings, and routed by Werkzeug, as the API's own paths are not. All logs go to `/dev/null`.
-- **The bare order transaction** is one thread over the same tables, without HTTP or model: price, user, order and line.
+- **The bare order transaction** is one thread over the same tables, without HTTP or model: product, user, grant, order and line.
 - **PlaceOrder over memory and then the bare transaction** has the rules, and what SQLite can't do without: over a store that
   keeps all that `ports.py` promises, PlaceOrder can't be as fast as that.
 - **The servers that are not measured at the moment** are running, but take no processor time.

@@ -5,6 +5,7 @@ Each of these can be rehearsed: then it does everything, and nothing of it is ke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -27,6 +28,9 @@ from benefits_core.values import collection, normal_user_id
 
 # How many users are locked by one call.
 _BATCH: Final = 500
+
+# The id of a user who was erased.
+_ERASED: Final = re.compile("erased-[0-9a-f]{16}")
 
 _Result = TypeVar("_Result")
 _Row = TypeVar("_Row")
@@ -167,8 +171,8 @@ class GrantMoney:
         """Grant to all of these users, or to none. Users who have a grant of this reference keep it as it is.
 
         :param reference: what it is for. ``opening`` is reserved.
-        :param amounts: what each user gets, by user id, in money; or what all known users get. A negative amount is a
-            correction.
+        :param amounts: what each user gets, by user id, in money; or what all users get that are known at that moment, but
+            for those who were erased. A negative amount is a correction.
         :param signature: the operator's.
         :param create_with: the opening balance with which unknown users are created; None to refuse them.
         :param dry_run: keep nothing of it.
@@ -180,20 +184,20 @@ class GrantMoney:
         if reference == OPENING:
             raise InvalidValueError("reference", reference, "another one: it is reserved")
         opening_balance = None if create_with is None else valid_opening_balance(create_with)
-        if isinstance(amounts, Decimal):
-            amount = amounts
-            Grant("everybody", reference, amount, signature)  # so that it is refused even if there is no user
+        if isinstance(amounts, Mapping):
+            grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
+            _distinct("user_id", (grant.user_id for grant in grants))
+            return _change(self.store, lambda work: _grant(work, grants, opening_balance), dry_run=dry_run)
+        example = Grant(
+            "everybody", reference, amounts, signature
+        )  # which is refused even if there is no user
 
-            def grant_to_all(work: UnitOfWork) -> GrantOutcome:
-                users = chain.from_iterable(pages(work.users.page, lambda user: user.user_id))
-                return _grant(
-                    work, [Grant(user.user_id, reference, amount, signature) for user in users], None
-                )
+        def grant_to_all(work: UnitOfWork) -> GrantOutcome:
+            users = chain.from_iterable(pages(work.users.page, lambda user: user.user_id))
+            known = (user.user_id for user in users if not _ERASED.fullmatch(user.user_id))
+            return _grant(work, [attrs.evolve(example, user_id=user_id) for user_id in known], None)
 
-            return _change(self.store, grant_to_all, dry_run=dry_run)
-        grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
-        _distinct("user_id", (grant.user_id for grant in grants))
-        return _change(self.store, lambda work: _grant(work, grants, opening_balance), dry_run=dry_run)
+        return _change(self.store, grant_to_all, dry_run=dry_run)
 
 
 def _grant(work: UnitOfWork, grants: Iterable[Grant], opening_balance: Decimal | None) -> GrantOutcome:

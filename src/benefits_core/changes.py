@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import attrs
 
 from benefits_core.errors import BenefitsError, InconsistentChangeError
-from benefits_core.model import Grant, Order, Signature, User
+from benefits_core.model import OPENING, Grant, Order, Signature, User
 
 _Result = TypeVar("_Result")
 
@@ -49,6 +49,14 @@ class ChangeState:
     def end(self) -> None:
         """Mark the change as ended."""
         self._ended, self._error = True, None  # an error refers to every frame that it passed through
+
+    def require_opening(self, grant: Grant) -> None:
+        """Raise an error, and lose the change, unless a grant can be the first one of a user.
+
+        :raises InconsistentChangeError: see :meth:`benefits_core.ports.UserRepository.get_or_add`.
+        """
+        if grant.reference != OPENING or grant.amount < 0:
+            raise self._inconsistent(grant, f"{grant.amount} can't be an opening balance")
 
     def require_known(self, product_ids: Iterable[str], known: Container[str]) -> None:
         """Raise an error, and lose the change, unless all these products have ever been in the catalogue.

@@ -26,6 +26,13 @@ PATIENCE: Final = 5.0
 _Result = TypeVar("_Result")
 _Row = TypeVar("_Row", User, Order, tuple[Order, ...], tuple[Grant, ...])
 
+
+class _Absent:
+    """What no row is."""
+
+
+_ABSENT: Final = _Absent()
+
 # What has no docstring here does what ``ports`` says under the same name.
 
 
@@ -39,7 +46,8 @@ class _Table(Generic[_Row]):
         self._below: dict[str, _Row | None] = {} if below is None else below
 
     def get(self, key: str) -> _Row | None:
-        return self.rows[key] if key in self.rows else self._below.get(key)
+        row = self.rows.get(key, _ABSENT)  # one look: another thread may take the row away
+        return self._below.get(key) if isinstance(row, _Absent) else row
 
     def page(self, limit: int, after: str | None, value: Callable[[str], Any]) -> tuple[_Row, ...]:
         rows = self._below | self.rows  # a copy: another thread may add rows in the meantime
@@ -106,11 +114,13 @@ class _GrantReader:
         return self._tables().grants_of.get(user_id) or ()
 
     def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
-        grants = (grant for user_id in user_ids for grant in self.of_user(user_id))
+        tables = self._tables()
+        grants = (grant for user_id in user_ids for grant in tables.grants_of.get(user_id) or ())
         return {grant.user_id: grant for grant in grants if grant.reference == reference}
 
     def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
-        grants = {user_id: self.of_user(user_id) for user_id in user_ids}
+        tables = self._tables()
+        grants = {user_id: tables.grants_of.get(user_id) for user_id in user_ids}
         return {user_id: sum_of(grant.amount for grant in some) for user_id, some in grants.items() if some}
 
 
@@ -169,6 +179,7 @@ class _UserRepository(_UserReader):
 
     def get_or_add(self, opening: Grant) -> User:
         tables, user_id = self._tables(), opening.user_id
+        self._state.require_opening(opening)
         stored = tables.users.get(user_id)
         if stored is None:
             stored = tables.users.rows[user_id] = User(user_id, opening.amount)
@@ -177,7 +188,8 @@ class _UserRepository(_UserReader):
         return stored
 
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
-        found = {user_id: self.get(user_id) for user_id in user_ids}
+        tables = self._tables()
+        found = {user_id: tables.users.get(user_id) for user_id in user_ids}
         users = {user_id: user for user_id, user in found.items() if user is not None}
         self._state.users.update(users)
         return users

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -123,6 +123,11 @@ class Signature:
     note: str = attrs.field(default="", converter=_note)
 
 
+def _is_signature(_: object, field: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Signature):
+        raise InvalidValueError(field.name, value, "a Signature")
+
+
 @attrs.frozen
 class Grant:
     """Money that the employer gives to a user. A user gets at most one grant of each reference.
@@ -137,7 +142,7 @@ class Grant:
     user_id: str = attrs.field(converter=normal_user_id)
     reference: str = attrs.field(converter=_reference)
     amount: Decimal = attrs.field(converter=_amount)
-    signature: Signature = attrs.field(validator=attrs.validators.instance_of(Signature))
+    signature: Signature = attrs.field(validator=_is_signature)
 
     @classmethod
     def opening(cls, user_id: str, amount: Decimal, at: datetime) -> Grant:
@@ -190,7 +195,7 @@ class Order:
     lines: tuple[OrderLine, ...] = attrs.field(converter=_lines)
     placed_at: datetime = attrs.field(converter=_placed_at)
     cancelled: Signature | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(Signature))
+        default=None, validator=attrs.validators.optional(_is_signature)
     )
     total: Decimal = attrs.field(init=False)
     """What it cost, in money: the sum of its lines."""
@@ -226,7 +231,10 @@ class User:
 
         :param granted: the sum of the grants that they have already, in money.
         :raises GrantRefusedError: the balance would be negative, or all grants together more than money can be.
+        :raises InvalidValueError: it is another user's grant.
         """
+        if grant.user_id != self.user_id:
+            raise InvalidValueError("grant", grant, f"a grant to {self.user_id!r}")
         balance = sum_of((self.balance, grant.amount))
         if balance < 0 or sum_of((granted, grant.amount)) > MAX_MONEY:
             raise GrantRefusedError(self.user_id, self.balance, grant.amount)

@@ -91,6 +91,7 @@ class UserRepository(UserReader, Protocol):
         purchases impossible. A store may lock more than one user, up to everything.
 
         :param opening: what a new user may spend at first, as :meth:`~benefits_core.model.Grant.opening` gives it.
+        :raises InconsistentChangeError: the grant has another reference, or is negative.
         """
 
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:

@@ -144,7 +144,7 @@ class ShowUser:
             raise UsersNotFoundError((normal,))
         events: list[tuple[datetime, str, Grant | Order, Decimal]] = []
         events += [(grant.signature.at, "grant", grant, grant.amount) for grant in grants]
-        events += [(order.placed_at, "order", order, order.total.copy_negate()) for order in orders]
+        events += [(order.placed_at, "order", order, difference(Decimal(0), order.total)) for order in orders]
         events += [
             (order.cancelled.at, "cancellation", order, order.total)
             for order in orders

@@ -37,6 +37,7 @@ class GetUser:
 
         :param user_id: a user id as a person types it; it is normalised.
         :raises InvalidUserIdError: it is not a valid user id.
+        :raises InvalidValueError: the clock's time has no timezone.
         :raises StorageUnavailableError: the store can't serve now.
         """
         normal = normal_user_id(user_id)

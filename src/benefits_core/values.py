@@ -53,9 +53,13 @@ def change_of_money(value: object, field: str = "change") -> Decimal:
     :param field: the name of the field, for the error.
     :raises InvalidValueError: it is anything else.
     """
-    if isinstance(value, Decimal) and value.is_finite() and value < 0:
-        return money(value.copy_negate(), field).copy_negate()
-    return money(value, field)
+    try:
+        amount = money(value.copy_abs() if isinstance(value, Decimal) else value)
+    except InvalidValueError as error:
+        rule = f"a Decimal from -{MAX_MONEY:,} to {MAX_MONEY:,} with at most two decimals"
+        raise InvalidValueError(field, value, rule) from error
+    # The exact difference turns -0 into 0.
+    return difference(Decimal(0), amount) if isinstance(value, Decimal) and value.is_signed() else amount
 
 
 def sum_of(amounts: Iterable[Decimal]) -> Decimal:

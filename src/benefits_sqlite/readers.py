@@ -153,7 +153,9 @@ def select_in(
     :param parameters: those of the query that come before.
     """
     wanted = [*map(_bindable, values)]
-    for start in range(0, len(wanted), _VALUES_PER_QUERY):
+    for start in range(
+        0, max(1, len(wanted)), _VALUES_PER_QUERY
+    ):  # once at least: after the end of a change it raises
         some = wanted[start : start + _VALUES_PER_QUERY]
         yield from query(sql.format(", ".join("?" * len(some))), (*parameters, *some))
 

@@ -154,6 +154,7 @@ class SqliteUserRepository(SqliteUserReader):
     def get_or_add(self, opening: Grant) -> User:
         """See :class:`~benefits_core.ports.UserRepository`."""
         user_id, session = opening.user_id, self._session
+        session.state.require_opening(opening)
         rows = self._query(SELECT_USER, (user_id,))
         if rows:
             stored = user_from(user_id, rows)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from benefits_core import (
+    Grant,
     OfferProducts,
     Order,
     OrderLine,
@@ -45,20 +46,30 @@ def with_two_orders(store: Store) -> Store:
     return store
 
 
+def opening(user_id: str, amount: Decimal | int = 500) -> Grant:
+    """Return the opening grant of a user."""
+    return Grant.opening(user_id, Decimal(amount), NOON)
+
+
 def add_user(store: Store, user_id: str, opening_balance: int = 500) -> User:
     """Store a user, and return it."""
-    return store.change(lambda work: work.users.get_or_add(User.new(user_id, Decimal(opening_balance))))
+    return store.change(lambda work: work.users.get_or_add(opening(user_id, opening_balance)))
 
 
 def drawn_up(order_id: str, user_id: str, *products: Product) -> Order:
     """Return an order that nothing has checked."""
-    lines = [OrderLine(product.product_id, product.price) for product in products]
+    lines = [OrderLine(product.product_id, product.name, product.price) for product in products]
     return Order(order_id, user_id, lines, NOON)
+
+
+def buyer_of(user: User, placed: Order) -> User:
+    """Return a user as an order leaves them that nothing has checked."""
+    return User(user.user_id, user.balance - placed.total, user.product_ids + placed.items)
 
 
 def buy(work: UnitOfWork, user_id: str, *products: Product) -> Order:
     """Buy products for a user within a change, at prices that need not be the catalogue's."""
-    user = work.users.get_or_add(User.new(user_id))
+    user = work.users.get_or_add(opening(user_id))
     buyer, bought = user.buy(products, order_id=work.orders.new_id(), placed_at=NOON)
     work.orders.add(bought, buyer)
     return bought

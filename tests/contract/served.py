@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 
@@ -13,7 +14,9 @@ import attrs
 from flask import Flask, Response, request
 
 from benefits_core import (
+    OPENING_BALANCE,
     BenefitsError,
+    Grant,
     MemoryStore,
     OfferProducts,
     Product,
@@ -70,9 +73,10 @@ class GiveProduct:
 
         :raises GiftRefusedError: the giver is the receiver.
         """
+        opening = Grant.opening(receiver, OPENING_BALANCE, datetime.now(UTC))
 
         def give(work: UnitOfWork) -> User:
-            user = work.users.get_or_add(User.new(receiver))
+            user = work.users.get_or_add(opening)
             if giver == receiver:
                 raise GiftRefusedError
             found = work.products.find([product_id])

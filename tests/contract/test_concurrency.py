@@ -31,7 +31,7 @@ from benefits_core import (
     UnitOfWork,
     User,
 )
-from contract.builders import CATALOGUE, NETFLIX, add_user, buy, order, stocked
+from contract.builders import CATALOGUE, NETFLIX, add_user, buy, opening, order, stocked
 from contract.stores import LASTING, StoreKind
 from waiting import A_LONG_TIME
 
@@ -101,7 +101,7 @@ class TestWaiting:
         trying, passed = Event(), Event()
 
         def look(work: UnitOfWork) -> str:
-            user = work.users.get_or_add(User.new("jo"))
+            user = work.users.get_or_add(opening("jo"))
             passed.set()
             return "refused" if "netflix" in user.product_ids else "sold twice"
 
@@ -112,7 +112,7 @@ class TestWaiting:
         with ThreadPoolExecutor() as pool:
 
             def first(work: UnitOfWork) -> None:
-                work.users.get_or_add(User.new("jo"))
+                work.users.get_or_add(opening("jo"))
                 waiting.append(pool.submit(second))
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
@@ -134,7 +134,7 @@ class TestWaiting:
         with ThreadPoolExecutor() as pool:
 
             def first(work: UnitOfWork) -> None:
-                work.users.get_or_add(User.new("jo"))
+                work.users.get_or_add(opening("jo"))
                 waiting.append(pool.submit(second))
                 assert trying.wait(A_LONG_TIME)
                 buy(work, "jo", NETFLIX)
@@ -153,7 +153,7 @@ class TestWaiting:
             other = spawn.Process(target=buy_elsewhere, args=(kind, tmp_path, trying, passed, outcomes))
 
             def first(work: UnitOfWork) -> None:
-                work.users.get_or_add(User.new("jo"))
+                work.users.get_or_add(opening("jo"))
                 other.start()
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
@@ -207,7 +207,7 @@ class TestPatience:
             def slow(work: UnitOfWork) -> User:
                 has_begun.set()
                 assert may_end.wait(A_LONG_TIME)
-                return work.users.get_or_add(User.new("jo"))
+                return work.users.get_or_add(opening("jo"))
 
             waiting = []
             while not has_begun.is_set():  # on a busy machine, its patience may run out before it can begin
@@ -229,7 +229,7 @@ class TestReadingBesideAChange:
         known = store.users.get("jo")
 
         def read_elsewhere(work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new("jo"))
+            work.users.get_or_add(opening("jo"))
             work.products.put([Product("new", "New", Decimal(1))])
             with ThreadPoolExecutor() as pool:
                 assert pool.submit(GetUser(store), "jo").result(A_LONG_TIME) == known
@@ -252,7 +252,7 @@ class TestReadingBesideAChange:
         def bought() -> tuple[list[str], list[str]]:
             user = store.users.get("jo")
             assert user is not None
-            assert user.balance == user.opening_balance - len(user.product_ids)
+            assert user.balance == 500 - len(user.product_ids)
             orders = store.orders.of_user("jo")
             return list(user.product_ids), [item for one in orders for item in one.items]
 
@@ -323,7 +323,7 @@ class TestRacingProcesses:
         assert outcomes == {"placed": 1, "ProductsAlreadyPurchasedError": refused}
         with kind.open(tmp_path) as store:
             user = store.users.get("jo")
-            assert user == User("jo", Decimal(500), Decimal("378.02"), ("netflix", "spotify"))
+            assert user == User("jo", Decimal("378.02"), ("netflix", "spotify"))
 
     @lasting
     def test_different_orders_of_one_user_never_overdraw_the_balance(

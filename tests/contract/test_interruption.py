@@ -15,8 +15,8 @@ from types import FrameType
 
 import pytest
 
-from benefits_core import Store, UnitOfWork, User
-from contract.builders import add_user
+from benefits_core import Store, UnitOfWork
+from contract.builders import add_user, opening
 from contract.interrupting import interrupt_at
 from contract.stores import StoreKind
 from waiting import A_LONG_TIME
@@ -25,8 +25,8 @@ from waiting import A_LONG_TIME
 def add_two(units: list[UnitOfWork], name: str, work: UnitOfWork) -> None:
     """Add two users, and remember the unit of work."""
     units.append(work)
-    work.users.get_or_add(User.new(f"{name}-1"))
-    work.users.get_or_add(User.new(f"{name}-2"))
+    work.users.get_or_add(opening(f"{name}-1"))
+    work.users.get_or_add(opening(f"{name}-2"))
 
 
 def read(work: UnitOfWork) -> str:
@@ -56,7 +56,7 @@ def test_at_every_step(kind: StoreKind, tmp_path: Path) -> None:
             assert (first is None) == (second is None)
             for unit in units:
                 with pytest.raises(RuntimeError, match="has ended"):
-                    unit.users.get_or_add(User.new("nobody"))
+                    unit.users.get_or_add(opening("nobody"))
             kept.append(first is not None)
             if not interrupted:
                 break

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ALL_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from contextvars import ContextVar
+from decimal import Decimal
 from pathlib import Path
 from threading import Event
 
@@ -20,7 +21,7 @@ from benefits_core import (
     UnitOfWork,
     User,
 )
-from contract.builders import CATALOGUE, NETFLIX, add_user, buy, drawn_up, order, stocked
+from contract.builders import CATALOGUE, NETFLIX, add_user, buy, drawn_up, opening, order, stocked
 from contract.stores import NON_BLOCKING, NonBlockingKind
 from waiting import A_LONG_TIME
 
@@ -82,12 +83,12 @@ def test_it_is_recognised_as_non_blocking(store: NonBlockingStore) -> None:
 
 class TestSubmit:
     def test_it_returns_while_another_change_runs(self, store: NonBlockingStore, held: Held) -> None:
-        future = store.submit(lambda work: work.users.get_or_add(User.new("jo")))
+        future = store.submit(lambda work: work.users.get_or_add(opening("jo")))
         assert not future.done()
         assert store.users.get("jo") is None
         held.release()
 
-        assert future.result(A_LONG_TIME) == store.users.get("jo") == User.new("jo")
+        assert future.result(A_LONG_TIME) == store.users.get("jo") == User("jo", Decimal(500))
 
     def test_an_error_is_passed_on_with_its_traceback_and_nothing_is_kept(
         self, store: NonBlockingStore
@@ -95,7 +96,7 @@ class TestSubmit:
         error = DeliberateError()
 
         def fail(work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new("jo"))
+            work.users.get_or_add(opening("jo"))
             raise error
 
         future = store.submit(fail)
@@ -116,9 +117,9 @@ class TestSubmit:
 
     def test_a_lost_change_ends_with_the_error_although_it_was_caught(self, store: NonBlockingStore) -> None:
         def lose(work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new("jo"))
+            work.users.get_or_add(opening("jo"))
             with pytest.raises(InconsistentChangeError):
-                work.orders.add(drawn_up("x", "jo", NETFLIX), User.new("jo"))
+                work.orders.add(drawn_up("x", "jo", NETFLIX), User("jo", Decimal(500)))
 
         future = store.submit(lose)
 
@@ -166,7 +167,7 @@ class TestSubmit:
         def nest(work: UnitOfWork) -> User:
             with pytest.raises(RuntimeError, match="inside a change"):
                 store.submit(lambda _: pytest.fail("it ran"))
-            return work.users.get_or_add(User.new("jo"))
+            return work.users.get_or_add(opening("jo"))
 
         assert store.change(nest) == store.users.get("jo")
         assert store.submit(nest).result(A_LONG_TIME) == store.users.get("jo")
@@ -177,7 +178,7 @@ class TestSubmit:
         def nest(work: UnitOfWork) -> User:
             with pytest.raises(RuntimeError, match="inside a change"):
                 store.change(lambda _: pytest.fail("it ran"))
-            return work.users.get_or_add(User.new("jo"))
+            return work.users.get_or_add(opening("jo"))
 
         future = store.submit(nest)
         held.release()
@@ -237,7 +238,7 @@ class TestCancelling:
         def add(work: UnitOfWork) -> User:
             has_begun.set()
             assert may_end.wait(A_LONG_TIME)
-            return work.users.get_or_add(User.new("jo"))
+            return work.users.get_or_add(opening("jo"))
 
         future = store.submit(add)
         assert has_begun.wait(A_LONG_TIME)

@@ -14,10 +14,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork, User
+from benefits_core import GetUser, OfferProducts, Product, StorageUnavailableError, UnitOfWork
 from benefits_sqlite import SqliteStore, audit_database, back_up_database
 from benefits_sqlite.backup import _limited
-from contract.builders import CATALOGUE, order, stocked
+from contract.builders import CATALOGUE, opening, order, stocked
 from contract.faults import KILLED_AT_A_STEP
 from unit.command import Command
 from waiting import A_LONG_TIME
@@ -125,7 +125,7 @@ class TestCopy:
             GetUser(store)("kept")
 
             def add(work: UnitOfWork) -> None:
-                work.users.get_or_add(User.new("not yet"))
+                work.users.get_or_add(opening("not yet"))
                 back_up_database(str(path), copy)
 
             store.change(add)

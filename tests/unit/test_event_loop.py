@@ -35,6 +35,7 @@ from benefits_service.runtime.event_loop import EventLoopStore, on_event_loop
 from benefits_service.runtime.suspension import Suspendable
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
+from contract.builders import opening
 from waiting import A_LONG_TIME, wait_for
 
 _Result = TypeVar("_Result")
@@ -106,7 +107,7 @@ def test_use_cases_work_over_it_as_over_any_store(store: Store) -> None:
 
     def request() -> None:
         assert ListProducts(served)() == (NETFLIX,)
-        assert GetUser(served)("jo") == User.new("jo")
+        assert GetUser(served)("jo") == User("jo", Decimal(500))
         order = PlaceOrder(served)("jo", ["netflix"])
         assert served.orders.get(order.order_id) == order
         assert served.orders.of_user("jo") == served.orders.page(9) == (order,)
@@ -118,7 +119,7 @@ def test_use_cases_work_over_it_as_over_any_store(store: Store) -> None:
         served.ping()
 
     run(request)
-    assert store.users.get("jo") == User("jo", Decimal(500), Decimal("424.01"), ("netflix",))
+    assert store.users.get("jo") == User("jo", Decimal("424.01"), ("netflix",))
 
 
 def test_of_identical_orders_at_the_same_time_one_is_placed(store: Store) -> None:
@@ -195,7 +196,7 @@ def test_a_change_that_can_not_begin_in_time_is_never_run() -> None:
     served = EventLoopStore(store, patience=0)
 
     with pytest.raises(StorageUnavailableError, match="could not begin"):
-        run(lambda: served.change(lambda work: work.users.get_or_add(User.new("jo"))))
+        run(lambda: served.change(lambda work: work.users.get_or_add(opening("jo"))))
 
     store.begin()
     assert store.users.get("jo") is None
@@ -294,7 +295,7 @@ def test_an_error_is_freed_without_the_garbage_collector(store: Store) -> None:
 
 def test_the_pool_runs_what_waits_before_it_ends() -> None:
     pool = ThreadPoolStore(MemoryStore())
-    future = pool.submit(lambda work: work.users.get_or_add(User.new("jo")))
+    future = pool.submit(lambda work: work.users.get_or_add(opening("jo")))
     pool.close()
 
-    assert future.result() == pool.users.get("jo") == User.new("jo")
+    assert future.result() == pool.users.get("jo") == User("jo", Decimal(500))

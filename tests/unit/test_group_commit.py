@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,7 +35,7 @@ from benefits_core.model import basket
 from benefits_sqlite import SqliteStore, audit_database
 from benefits_sqlite.group_commit import MAX_BATCH
 from benefits_sqlite.waiting import ProcessLock
-from contract.builders import FREE, GYM, NETFLIX, NOON, add_user, buy, drawn_up, order, stocked
+from contract.builders import FREE, GYM, NETFLIX, NOON, add_user, buy, drawn_up, opening, order, stocked
 from contract.interrupting import interrupt_at
 from waiting import A_LONG_TIME, wait_for
 
@@ -88,7 +89,7 @@ def order_in(user_id: str, *items: str) -> Callable[[UnitOfWork], object]:
     """Return a change that places an order."""
 
     def place(work: UnitOfWork) -> str:
-        user = work.users.get_or_add(User.new(user_id))
+        user = work.users.get_or_add(opening(user_id))
         products = basket(items, work.products.find(items))
         buyer, placed = user.buy(products, order_id=work.orders.new_id(), placed_at=NOON)
         work.orders.add(placed, buyer)
@@ -108,9 +109,9 @@ def in_one_batch(store: SqliteStore, *changes: Callable[[UnitOfWork], object]) -
 
 def lose(work: UnitOfWork) -> None:
     """Be a change that is lost although it catches the error."""
-    work.users.get_or_add(User.new("lost"))
+    work.users.get_or_add(opening("lost"))
     with suppress(InconsistentChangeError):
-        work.orders.add(drawn_up("x", "lost", GYM), User.new("lost"))
+        work.orders.add(drawn_up("x", "lost", GYM), User("lost", Decimal(500)))
 
 
 def statements_of(store: SqliteStore) -> list[str]:
@@ -278,7 +279,7 @@ class TestBatch:
         has_begun, may_end = Event(), Event()
 
         def wait(work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new("jo"))
+            work.users.get_or_add(opening("jo"))
             has_begun.set()
             assert may_end.wait(A_LONG_TIME)
 
@@ -467,8 +468,8 @@ class TestInterruption:
 
     def test_at_every_step_of_a_caller_that_waits_for_the_writer(self, store: SqliteStore) -> None:
         def add_two(name: str, work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new(f"{name}-1"))
-            work.users.get_or_add(User.new(f"{name}-2"))
+            work.users.get_or_add(opening(f"{name}-1"))
+            work.users.get_or_add(opening(f"{name}-2"))
 
         def is_waiting() -> bool:
             return not changes._queue.empty() or bool(changes._batch)  # noqa: SLF001 - nothing else shows it
@@ -524,7 +525,7 @@ class TestGarbage:
 
         def change(work: UnitOfWork) -> None:
             references.append(weakref.ref(work))
-            work.users.get_or_add(User.new("jo"))
+            work.users.get_or_add(opening("jo"))
             if ends == "failed":
                 error = DeliberateError()
                 references.append(weakref.ref(error))
@@ -534,7 +535,7 @@ class TestGarbage:
                     del error  # it refers to this frame
             if ends == "lost":
                 with suppress(InconsistentChangeError):
-                    work.orders.add(drawn_up("x", "jo", NETFLIX), User.new("jo"))
+                    work.orders.add(drawn_up("x", "jo", NETFLIX), User("jo", Decimal(500)))
             if ends == "commit fails" and path.exists():
                 path.rename(elsewhere)
 
@@ -587,7 +588,7 @@ class TestClosing:
         def add(work: UnitOfWork) -> User:
             has_begun.set()
             assert may_end.wait(A_LONG_TIME)
-            return work.users.get_or_add(User.new("jo"))
+            return work.users.get_or_add(opening("jo"))
 
         with ThreadPoolExecutor() as pool:
             changing = pool.submit(store.change, add)

@@ -117,7 +117,7 @@ def test_the_cause_of_an_error_is_logged_with_the_id_of_its_request(
     def fail(_: str) -> User:
         raise LookupError("secret")
 
-    use_cases = UseCases(fail, tuple, None, None)  # type: ignore[arg-type] # the request uses no other
+    use_cases = UseCases(fail, tuple, None, None, None)  # type: ignore[arg-type] # the request uses no other
     response = logged_client(use_cases=use_cases).get("/users/johndoe", headers={"X-Request-ID": "abc"})
 
     assert response.status_code == 500

@@ -200,7 +200,7 @@ class TestUndoing:
         def lose(work: UnitOfWork) -> None:
             buy(work, "lost", GYM)
             with pytest.raises(InconsistentChangeError):
-                work.orders.add(drawn_up("7", "lost", GYM), User.new("lost"))
+                work.orders.add(drawn_up("7", "lost", GYM), User("lost", Decimal(500)))
 
         self.keep(transaction, order_gym("jo"), lose, order_gym("al"))
 

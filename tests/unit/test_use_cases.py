@@ -9,20 +9,27 @@ from typing import Any
 import pytest
 
 from benefits_core import (
+    CancelOrders,
     GetUser,
+    Grant,
     InsufficientBalanceError,
     InvalidUserIdError,
     InvalidValueError,
+    ListOwnOrders,
     ListProducts,
     MemoryStore,
     OfferProducts,
+    Order,
     OrderLine,
+    OrdersNotFoundError,
     PlaceOrder,
     Product,
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
+    UseCases,
     User,
 )
+from contract.builders import SIGNED
 
 NETFLIX = Product("netflix", "Netflix", Decimal("75.99"))
 SPOTIFY = Product("spotify", "Spotify", Decimal("45.99"))
@@ -39,7 +46,7 @@ def store() -> MemoryStore:
 
 def test_a_user_is_created_with_500_at_the_first_look_up(store: MemoryStore) -> None:
     user = GetUser(store)("johndoe")
-    assert user == User("johndoe", Decimal(500), Decimal(500), ())
+    assert user == User("johndoe", Decimal(500))
     assert store.users.get("johndoe") == user
 
 
@@ -50,9 +57,21 @@ def test_the_employer_decides_on_the_opening_balance(store: MemoryStore) -> None
 def test_another_opening_balance_changes_no_existing_user(store: MemoryStore) -> None:
     GetUser(store)("johndoe")
     PlaceOrder(store, Decimal(9))("johndoe", ["netflix"])
-    assert GetUser(store, Decimal(7))("johndoe") == User(
-        "johndoe", Decimal(500), Decimal("424.01"), ("netflix",)
-    )
+    assert GetUser(store, Decimal(7))("johndoe") == User("johndoe", Decimal("424.01"), ("netflix",))
+
+
+def test_the_opening_balance_is_a_grant_of_the_moment(store: MemoryStore) -> None:
+    moment = datetime(2026, 1, 2, 5, tzinfo=timezone(timedelta(hours=2)))
+    GetUser(store, Decimal(7), now=lambda: moment)("johndoe")
+    PlaceOrder(store, Decimal(100), now=lambda: moment)("janedoe", ["netflix"])
+    assert store.grants.of_user("johndoe") == (Grant.opening("johndoe", Decimal(7), moment),)
+    assert store.grants.of_user("janedoe") == (Grant.opening("janedoe", Decimal(100), moment),)
+
+
+def test_a_clock_without_a_timezone_creates_no_user(store: MemoryStore) -> None:
+    with pytest.raises(InvalidValueError, match=r"^at must be "):
+        GetUser(store, now=lambda: datetime(2026, 1, 2))("johndoe")  # noqa: DTZ001 - naive is the point
+    assert store.users.get("johndoe") is None
 
 
 @pytest.mark.parametrize("typed", [" José", "Jose\u0301\n"])
@@ -103,9 +122,9 @@ def test_an_offer_with_a_repeated_id_is_refused_whole(store: MemoryStore) -> Non
     assert ListProducts(store)() == (NETFLIX, SPOTIFY, BIKE)
 
 
-def test_a_later_price_changes_no_order(store: MemoryStore) -> None:
+def test_a_later_name_or_price_changes_no_order(store: MemoryStore) -> None:
     order = PlaceOrder(store)("johndoe", ["netflix"])
-    OfferProducts(store)([Product("netflix", "Netflix", Decimal(90))])
+    OfferProducts(store)([Product("netflix", "Netflix 4K", Decimal(90))])
     assert store.orders.get(order.order_id) == order
     assert GetUser(store)("johndoe").balance == Decimal("424.01")
     assert PlaceOrder(store)("janedoe", ["netflix"]).total == Decimal(90)
@@ -114,11 +133,12 @@ def test_a_later_price_changes_no_order(store: MemoryStore) -> None:
 def test_an_order_is_kept_and_paid_for(store: MemoryStore) -> None:
     GetUser(store)("johndoe")
     order = PlaceOrder(store)("johndoe", ["spotify", "netflix"])
-    assert order.lines == (OrderLine("spotify", Decimal("45.99")), OrderLine("netflix", Decimal("75.99")))
-    assert store.orders.of_user("johndoe") == (order,)
-    assert store.users.get("johndoe") == User(
-        "johndoe", Decimal(500), Decimal("378.02"), ("spotify", "netflix")
+    assert order.lines == (
+        OrderLine("spotify", "Spotify", Decimal("45.99")),
+        OrderLine("netflix", "Netflix", Decimal("75.99")),
     )
+    assert store.orders.of_user("johndoe") == (order,)
+    assert store.users.get("johndoe") == User("johndoe", Decimal("378.02"), ("spotify", "netflix"))
 
 
 def test_no_two_orders_share_an_id(store: MemoryStore) -> None:
@@ -133,7 +153,7 @@ def test_no_two_orders_share_an_id(store: MemoryStore) -> None:
 
 def test_an_unknown_user_is_created_with_the_order(store: MemoryStore) -> None:
     PlaceOrder(store, Decimal(100))("johndoe", ["netflix"])
-    assert store.users.get("johndoe") == User("johndoe", Decimal(100), Decimal("24.01"), ("netflix",))
+    assert store.users.get("johndoe") == User("johndoe", Decimal("24.01"), ("netflix",))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +222,7 @@ def test_an_order_is_placed_now(store: MemoryStore) -> None:
 
 
 def test_a_clock_without_a_timezone_places_no_order(store: MemoryStore) -> None:
-    with pytest.raises(InvalidValueError, match=r"^placed_at must be "):
+    with pytest.raises(InvalidValueError, match=r"^at must be "):
         PlaceOrder(store, now=lambda: datetime(2026, 1, 2))("johndoe", ["netflix"])  # noqa: DTZ001 - naive is the point
     assert store.users.get("johndoe") is None
 
@@ -213,6 +233,60 @@ def test_an_invalid_opening_balance_creates_no_user(store: MemoryStore) -> None:
     with pytest.raises(InvalidValueError, match=r"^opening_balance must be "):
         PlaceOrder(store, Decimal(-1))("johndoe", ["netflix"])
     assert store.users.get("johndoe") is None
+
+
+class TestListOwnOrders:
+    @pytest.fixture
+    def orders(self, store: MemoryStore) -> list[Order]:
+        """Return twelve orders of José, between which Jane has placed two."""
+        OfferProducts(store)(Product(f"p{number}", "P", Decimal(1)) for number in range(12))
+        placed = []
+        for number in range(12):
+            placed.append(PlaceOrder(store)("José", [f"p{number}"]))
+            if number in {3, 8}:
+                PlaceOrder(store)("jane", [f"p{number}"])
+        return placed
+
+    def test_the_last_orders_of_the_user_come_first(self, store: MemoryStore, orders: list[Order]) -> None:
+        own = ListOwnOrders(store)
+
+        assert own("José", 100) == tuple(reversed(orders))
+        assert own(" Jose\u0301", 3) == (orders[11], orders[10], orders[9])
+
+    def test_the_list_goes_on_before_any_order_of_it(self, store: MemoryStore, orders: list[Order]) -> None:
+        own = ListOwnOrders(store)
+
+        assert own("José", 2, orders[9].order_id) == (orders[8], orders[7])
+        assert own("José", 100, orders[1].order_id) == (orders[0],)
+        assert own("José", 100, orders[0].order_id) == ()
+
+    def test_cancelled_orders_stay_in_it(self, store: MemoryStore, orders: list[Order]) -> None:
+        [cancelled] = CancelOrders(store)([orders[11].order_id], SIGNED)
+
+        assert ListOwnOrders(store)("José", 2) == (cancelled, orders[10])
+
+    @pytest.mark.usefixtures("orders")
+    @pytest.mark.parametrize("before", ["5", "99", "x", "", "01", "\ud800"])
+    def test_it_begins_before_no_order_but_an_own_one(self, store: MemoryStore, before: str) -> None:
+        with pytest.raises(OrdersNotFoundError) as refusal:
+            ListOwnOrders(store)("José", 10, before)
+        assert refusal.value.order_ids == (before,)
+
+    def test_an_unknown_user_has_none_and_is_not_created(self, store: MemoryStore) -> None:
+        assert ListOwnOrders(store)("nobody", 10) == ()
+        assert store.users.get("nobody") is None
+        with pytest.raises(InvalidUserIdError):
+            ListOwnOrders(store)(" ", 10)
+
+
+def test_all_use_cases_work_over_one_store(store: MemoryStore) -> None:
+    use_cases = UseCases.over(store, opening_balance=Decimal(100))
+    order = use_cases.place_order("johndoe", ["netflix"], NETFLIX.price)
+    assert use_cases.list_products() == (NETFLIX, SPOTIFY, BIKE)
+    assert use_cases.list_own_orders("johndoe", 10, None) == (order,)
+    assert use_cases.get_user("johndoe") == User("johndoe", Decimal("24.01"), ("netflix",))
+    assert use_cases.get_user("janedoe") == User("janedoe", Decimal(100))
+    use_cases.ping()
 
 
 @pytest.mark.parametrize("use_case", [GetUser, PlaceOrder])

@@ -16,6 +16,7 @@ from benefits_core import InvalidUserIdError, InvalidValueError
 from benefits_core.values import (
     MAX_ID_LENGTH,
     MAX_MONEY,
+    change_of_money,
     difference,
     from_cents,
     money,
@@ -97,6 +98,63 @@ def test_what_is_no_exact_amount_of_cents_within_bounds_is_not_money(value: obje
     ) as refusal:
         money(value, "price")
     assert (refusal.value.field, refusal.value.value) == ("price", value)
+
+
+@pytest.mark.parametrize(
+    ("amount", "kept"),
+    [
+        ("0", "0.00"),
+        ("-0", "0.00"),
+        ("0.01", "0.01"),
+        ("-0.01", "-0.01"),
+        ("-75.5", "-75.50"),
+        ("-75.9900", "-75.99"),
+        ("-1E+2", "-100.00"),
+        ("9999999999.99", "9999999999.99"),
+        ("-9999999999.99", "-9999999999.99"),
+    ],
+)
+def test_a_change_of_money_is_money_or_its_negative(amount: str, kept: str) -> None:
+    assert str(change_of_money(Decimal(amount))) == kept
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -500,
+        -75.5,
+        "-500",
+        None,
+        Decimal("NaN"),
+        Decimal("-NaN"),
+        Decimal("sNaN"),
+        Decimal("Infinity"),
+        Decimal("-Infinity"),
+        Decimal("0.001"),
+        Decimal("-0.001"),
+        Decimal("-75.995"),
+        Decimal("-1E-999999"),
+        Decimal("-9999999999.991"),
+        Decimal(-10000000000),
+        Decimal(10000000000),
+        Decimal("-1E+999999"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_exact_amount_of_cents_within_bounds_is_no_change_of_money(value: object) -> None:
+    with pytest.raises(InvalidValueError, match=r"^amount must be a Decimal from ") as refusal:
+        change_of_money(value, "amount")
+    assert refusal.value.field == "amount"
+
+
+@given(st.integers(-MAX_CENTS, MAX_CENTS), contexts)
+@example(-MAX_CENTS, Context(prec=3))
+def test_a_change_of_money_is_exact_in_any_decimal_context(amount: int, context: Context) -> None:
+    written = f"{'-' * (amount < 0)}{abs(amount) // 100}.{abs(amount) % 100:02}"
+    with localcontext(context):
+        assert str(from_cents(amount)) == written
+        assert str(change_of_money(Decimal(written))) == written
+        assert to_cents(change_of_money(Decimal(written))) == amount
 
 
 @given(cents, contexts)
@@ -262,3 +320,4 @@ def test_money_is_a_plain_decimal_whatever_subclass_it_was_given_as() -> None:
         pass
 
     assert type(money(Tip("1.50"))) is Decimal
+    assert type(change_of_money(Tip("-1.50"))) is Decimal

@@ -29,7 +29,8 @@ from benefits_service.output import printable
 @click.command(
     "export-user",
     epilog=examples(
-        "benefits export-user johndoe >johndoe.json",
+        "benefits export-user johndoe",
+        "benefits export-user johndoe --currency EUR",
     ),
 )
 @click.argument("user", callback=parse_user)
