@@ -10,6 +10,7 @@ from flask import Blueprint, Flask
 
 from benefits_core import (
     GetUser,
+    Grant,
     ListProducts,
     MemoryStore,
     Order,
@@ -29,10 +30,12 @@ assert_type(GetUser(memory)("johndoe"), User)
 assert_type(ListProducts(memory)(), tuple[Product, ...])
 assert_type(PlaceOrder(memory)("johndoe", ["netflix"]), Order)
 assert_type(memory.users.get("johndoe"), User | None)
+assert_type(memory.grants.of_user("johndoe"), tuple[Grant, ...])
 
 use_cases = assert_type(UseCases.over(memory, opening_balance=Decimal(500)), UseCases)
 assert_type(use_cases.get_user("johndoe").balance, Decimal)
 assert_type(use_cases.list_products(), Sequence[Product])
+assert_type(use_cases.list_own_orders("johndoe", 10, None), Sequence[Order])
 
 assert_type(create_app(use_cases, cors_origins=["*"]), Flask)
 assert_type(benefits_blueprint(use_cases), Blueprint)

@@ -8,6 +8,7 @@ import attrs
 
 from benefits_core import (
     BenefitsError,
+    GrantRefusedError,
     InconsistentChangeError,
     InsufficientBalanceError,
     InvalidUserIdError,
@@ -17,6 +18,7 @@ from benefits_core import (
     ProductsAlreadyPurchasedError,
     ProductsNotFoundError,
     StorageUnavailableError,
+    UsersNotFoundError,
 )
 
 
@@ -54,6 +56,8 @@ ERROR_SPECS: Final[dict[type[BenefitsError], ErrorSpec]] = {
     InsufficientBalanceError: ErrorSpec(400, "insufficient_balance"),
     InvalidUserIdError: ErrorSpec(400, "invalid_user_id"),
     OrdersNotFoundError: INVALID_REQUEST,  # `before` is not an order of the user; no other request names an order
+    UsersNotFoundError: INTERNAL_ERROR,  # only what operators do raises this one
+    GrantRefusedError: INTERNAL_ERROR,  # and this one
     InvalidValueError: INTERNAL_ERROR,  # every other value from a client is checked before the core receives it
     InconsistentChangeError: INTERNAL_ERROR,
     StorageUnavailableError: STORAGE_UNAVAILABLE,

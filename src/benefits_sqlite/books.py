@@ -51,7 +51,11 @@ _RULES: Final = (
         """
         SELECT user_id FROM users LEFT JOIN grants
         ON grants.user_number = users.user_number AND reference = 'opening'
-        WHERE reference IS NULL OR amount < 0 OR position <> 0
+        WHERE reference IS NULL OR amount < 0 OR position <> 0 OR EXISTS (
+            SELECT * FROM grants AS others
+            WHERE others.user_number = users.user_number AND others.reference <> 'opening'
+            AND others.position <= 0
+        )
         """,
         "user {!r}: there is no opening grant before all others",
     ),
@@ -83,6 +87,10 @@ _RULES: Final = (
         GROUP BY user_number, product_id HAVING count(*) > 1
         """,
         "user {!r}: owns {!r} {} times",
+    ),
+    (
+        "SELECT order_number, product_id, count(*) FROM cancelled_lines GROUP BY 1, 2 HAVING count(*) > 1",
+        "order {}: {!r} is in {} of its lines",
     ),
     (
         """
@@ -120,14 +128,16 @@ _RULES: Final = (
     (
         """
         SELECT product_id, retired_by, retired_at FROM products
-        WHERE retired_by IS NOT NULL AND NOT is_signature(retired_by, retired_at, retired_note)
+        WHERE coalesce(retired_by, retired_at) IS NOT NULL
+        AND NOT is_signature(retired_by, retired_at, retired_note)
         """,
         "product {!r}: it was not retired by {!r} at {!r}",
     ),
     (
         """
         SELECT order_number, cancelled_by, cancelled_at FROM orders
-        WHERE cancelled_by IS NOT NULL AND NOT is_signature(cancelled_by, cancelled_at, cancelled_note)
+        WHERE coalesce(cancelled_by, cancelled_at) IS NOT NULL
+        AND NOT is_signature(cancelled_by, cancelled_at, cancelled_note)
         """,
         "order {}: it was not cancelled by {!r} at {!r}",
     ),
@@ -197,10 +207,10 @@ def is_reference(reference: str) -> bool:
     return True
 
 
-def is_signature(by: str, at: str, note: str) -> bool:
+def is_signature(by: str | None, at: str | None, note: str) -> bool:
     """Return whether an operator can have signed like this."""
     try:
-        Signature(by, datetime.fromisoformat(at), note)
+        Signature(by or "", datetime.fromisoformat(at or ""), note)
     except ValueError:  # which InvalidValueError is too
         return False
     return True

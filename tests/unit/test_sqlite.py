@@ -18,6 +18,7 @@ from benefits_sqlite import SqliteStore
 from benefits_sqlite.readers import LastCatalogue, SqliteCatalogueReader
 from benefits_sqlite.repositories import SqliteUnitOfWork
 from benefits_sqlite.waiting import ProcessLock
+from contract.builders import opening
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -49,7 +50,7 @@ def open_files() -> int:
 
 class TestFile:
     def test_money_is_kept_in_cents(self, by_hand: sqlite3.Connection) -> None:
-        assert by_hand.execute("SELECT opening_balance, balance FROM users").fetchall() == [(50_000, 49_850)]
+        assert by_hand.execute("SELECT granted, balance FROM users").fetchall() == [(50_000, 49_850)]
         assert by_hand.execute("SELECT total FROM orders").fetchall() == [(150,), (0,)]
         assert by_hand.execute("SELECT price FROM order_lines").fetchall() == [(150,), (0,)]
 
@@ -62,7 +63,9 @@ class TestFile:
         ).fetchall()
 
         assert sorted(tables) == [
+            ("cancelled_lines", 1),
             ("catalogue", 1),
+            ("grants", 1),
             ("order_lines", 1),
             ("orders", 1),
             ("products", 1),
@@ -156,11 +159,19 @@ class TestSecondWall:
         "statement",
         [
             "UPDATE users SET balance = -1",
-            "UPDATE users SET balance = opening_balance + 1",
+            "UPDATE users SET balance = granted + 1",
             "UPDATE users SET balance = 1.5",
-            "UPDATE users SET opening_balance = 1000000000000",
-            "INSERT INTO users (user_id, opening_balance, balance) VALUES ('jo', 1, 1)",
-            "INSERT INTO users (user_id, opening_balance, balance) VALUES (NULL, 1, 1)",
+            "UPDATE users SET granted = 1000000000000",
+            "INSERT INTO users (user_id, granted, balance) VALUES ('jo', 1, 1)",
+            "INSERT INTO users (user_id, granted, balance) VALUES (NULL, 1, 1)",
+            "UPDATE grants SET amount = 1000000000000",
+            "INSERT INTO grants SELECT user_number, reference, 1, 5, given_by, given_at, note FROM grants",
+            "INSERT INTO grants SELECT 99, reference, 1, 5, given_by, given_at, note FROM grants",
+            "UPDATE orders SET cancelled_at = '2026-07-01T12:00:00+00:00'",
+            "UPDATE orders SET cancelled_by = 'Al'",
+            "INSERT INTO cancelled_lines SELECT user_number, 9, position, product_id, name, price FROM order_lines",
+            "INSERT INTO cancelled_lines SELECT user_number, order_number, 1, 'c', name, price FROM order_lines",
+            "INSERT INTO cancelled_lines SELECT user_number, order_number, 1, 'a', NULL, price FROM order_lines",
             "UPDATE products SET price = -1",
             "UPDATE products SET price = 'free'",
             "DELETE FROM products WHERE product_id = 'a'",
@@ -188,7 +199,7 @@ class TestPatience:
             by_hand.execute("BEGIN IMMEDIATE")
             with pytest.raises(StorageUnavailableError):
                 PlaceOrder(store)("jo", ["b"])
-            assert store.users.get("jo") == User("jo", Decimal(500), Decimal("498.50"), ("a", "free"))
+            assert store.users.get("jo") == User("jo", Decimal("498.50"), ("a", "free"))
             by_hand.execute("ROLLBACK")
 
             assert PlaceOrder(store)("jo", ["b"]).total == 2
@@ -217,13 +228,13 @@ class TestBrokenStatements:
             )
 
             def go_on_after_an_error(work: UnitOfWork) -> None:
-                user = work.users.get_or_add(User.new("new"))
+                user = work.users.get_or_add(opening("new"))
                 [product] = work.products.find(["b"]).values()
                 buyer, order = user.buy([product], order_id=work.orders.new_id(), placed_at=NOON)
                 with pytest.raises(Exception, match="no"):
                     work.orders.add(order, buyer)
                 with pytest.raises(Exception, match="no"):
-                    work.users.get_or_add(User.new("another"))
+                    work.users.get_or_add(opening("another"))
 
             with pytest.raises(Exception, match="no"):
                 store.change(go_on_after_an_error)
@@ -238,7 +249,7 @@ class TestBrokenStatements:
             )
 
             def go_on_after_an_error(work: UnitOfWork) -> None:
-                work.users.get_or_add(User.new("new"))
+                work.users.get_or_add(opening("new"))
                 with pytest.raises(Exception, match="no"):
                     work.products.put([Product("a", "A", Decimal(9))])
 
