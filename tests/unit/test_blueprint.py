@@ -485,3 +485,39 @@ def test_it_can_be_registered_twice(store: MemoryStore) -> None:
     assert client.post("/api/orders", data=ORDER, content_type="application/json").json == {
         "error": "products_already_purchased"
     }
+
+
+def test_queries_need_no_change_of_the_store(store: MemoryStore) -> None:
+    """While the store refuses every change, what is kept can be read, and an unknown user has no orders."""
+
+    class FrozenStore(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.users, self.products, self.orders = store.users, store.products, store.orders
+
+        def change(self, do: object) -> Any:  # noqa: ARG002 - the name is the port's
+            raise AssertionError
+
+    _post(_application(store).test_client(), ORDER)
+    client = _application(FrozenStore()).test_client()
+
+    assert client.get("/perks/v1/users/johndoe").json["user"]["data"]["product_ids"] == ["netflix"]  # type: ignore[index] # it is JSON
+    assert len(client.get("/perks/v1/products").json["products"]) == 2  # type: ignore[index] # it is JSON
+    [listed] = client.get("/perks/v1/orders?user_id=johndoe").json["orders"]  # type: ignore[index] # it is JSON
+    assert (listed["order_id"], listed["data"]["items"]) == ("1", ["netflix"])
+    assert client.get("/perks/v1/orders?user_id=johndoe&before=1").json == {"orders": []}
+    assert client.get("/perks/v1/orders?user_id=nobody").json == {"orders": []}
+
+
+def test_an_unavailable_store_gives_503_to_a_list_of_orders() -> None:
+    class UnreadableStore(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.orders
+
+        def __getattr__(self, name: str) -> Any:
+            raise StorageUnavailableError(f"{name} can't be read")
+
+    response = _application(UnreadableStore()).test_client().get("/perks/v1/orders?user_id=johndoe")
+    assert _refusal(response) == (503, "storage_unavailable")
+    assert response.headers["Retry-After"] == "1"

@@ -20,7 +20,8 @@ from benefits_service.middleware.identity import (
 )
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.openapi import describe_service
-from contract.builders import NETFLIX, stocked
+from benefits_service.user_ids import folded_user_id, with_folded_user_ids
+from contract.builders import NETFLIX, order, stocked
 
 HEADER = "X-Forwarded-User"
 
@@ -266,3 +267,78 @@ class TestPrecedence:
         response = send(client, "POST", "/orders", *names, data=body, content_type=content_type)
 
         assert status_and_error(response) == answer
+
+
+class TestOwnOrders:
+    @pytest.fixture(autouse=True)
+    def orders(self, store: MemoryStore) -> None:
+        """Let two users order."""
+        order(store, "johndoe", "netflix")
+        order(store, "boss", "netflix")
+
+    @pytest.mark.parametrize("path", ["/orders", "/api/orders"])
+    @pytest.mark.parametrize("user_id", ["johndoe", "%20johndoe", "john%64oe"])
+    def test_users_list_their_own_orders(self, client: FlaskClient, path: str, user_id: str) -> None:
+        response = send(client, "GET", f"{path}?user_id={user_id}", "johndoe")
+
+        assert [listed["order_id"] for listed in response.get_json()["orders"]] == ["1"]
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("names", [[], [""], ["johndoe", "johndoe"]])
+    def test_without_an_identity_the_response_is_401(
+        self, client: FlaskClient, method: str, names: list[str]
+    ) -> None:
+        response = send(client, method, "/orders?user_id=johndoe", *names)
+
+        assert response.status_code == 401
+        assert response.data == (b"" if method == "HEAD" else b'{"error":"unauthenticated"}')
+        assert "WWW-Authenticate" in response.headers
+
+    @pytest.mark.parametrize("user_id", ["boss", "Johndoe", "johndoe/", "nobody"])
+    def test_the_orders_of_another_user_are_403(
+        self, client: FlaskClient, store: MemoryStore, user_id: str
+    ) -> None:
+        response = send(client, "GET", f"/api/orders?user_id={user_id}", "johndoe")
+
+        assert (response.status_code, response.data) == (403, b'{"error":"forbidden"}')
+        assert response.headers["Cache-Control"] == "no-store"
+        assert store.users.get("nobody") is None
+
+    def test_of_a_user_id_given_twice_the_last_one_is_checked_and_used(self, client: FlaskClient) -> None:
+        own = send(client, "GET", "/orders?user_id=boss&user_id=johndoe", "johndoe")
+        another = send(client, "GET", "/orders?user_id=johndoe&user_id=boss", "johndoe")
+
+        assert [listed["order_id"] for listed in own.get_json()["orders"]] == ["1"]
+        assert status_and_error(another) == (403, "forbidden")
+
+    def test_the_case_of_names_is_ignored_if_user_ids_are_folded(self, store: MemoryStore) -> None:
+        app = create_app(with_folded_user_ids(restrict_to_self(UseCases.over(store))))
+        authenticate(app, HEADER, folded_user_id)
+
+        for name in ("johndoe", "JohnDoe", "JOHNDOE"):
+            response = send(app.test_client(), "GET", f"/orders?user_id={name}", "JOHNdoe")
+            assert [listed["order_id"] for listed in response.get_json()["orders"]] == ["1"]
+        another = send(app.test_client(), "GET", "/orders?user_id=BOSS", "johndoe")
+        assert status_and_error(another) == (403, "forbidden")
+
+    @pytest.mark.parametrize(
+        ("method", "path", "names", "answer"),
+        [
+            ("DELETE", "/orders", [], (405, "method_not_allowed")),
+            ("GET", "/orders/", [], (404, "not_found")),
+            ("GET", "/orders", [], (401, "unauthenticated")),
+            ("GET", "/orders?user_id=%FF&limit=0", [], (401, "unauthenticated")),
+            ("GET", "/orders?user_id=boss&limit=0", ["johndoe"], (400, "invalid_request")),
+            ("GET", "/orders?user_id=%FF&limit=0", ["johndoe"], (400, "invalid_request")),
+            ("GET", "/orders?user_id=%FF&before=7", ["johndoe"], (400, "invalid_user_id")),
+            ("GET", "/orders?user_id=&before=7", ["johndoe"], (400, "invalid_user_id")),
+            ("GET", "/orders?user_id=boss&before=7", ["johndoe"], (403, "forbidden")),
+            ("GET", "/orders?user_id=boss&before=2", ["johndoe"], (403, "forbidden")),
+            ("GET", "/orders?user_id=johndoe&before=2", ["johndoe"], (400, "invalid_request")),
+            ("GET", "/orders?user_id=%FF", ["\ufffd"], (400, "invalid_user_id")),
+        ],
+    )
+    def test_precedence_of_the_errors_of_a_list(
+        self, client: FlaskClient, method: str, path: str, names: list[str], answer: tuple[int, str]
+    ) -> None:
+        assert status_and_error(send(client, method, path, *names)) == answer

@@ -563,3 +563,47 @@ class TestService:
                     **operation,
                     "responses": extended["responses"] | operation["responses"],
                 }
+
+
+PARAMETERS = {parameter["name"]: parameter for parameter in OPERATIONS["listOwnOrders"]["parameters"]}
+
+
+class TestListOfOrders:
+    @example(name="/a")
+    @example(name="a&b=c")
+    @example(name="")
+    @given(name=TestUserNames.normalised)
+    def test_the_schema_allows_the_names_that_are_served(self, name: str) -> None:
+        client = create_app(UseCases.over(MemoryStore())).test_client()
+
+        status = client.get(f"/orders?user_id={quote(name, safe='')}").status_code
+
+        assert is_valid(PARAMETERS["user_id"]["schema"], name) == (status == 200)
+        assert status in {200, 400}
+
+    def test_the_limit_is_that_of_the_wire_format(self) -> None:
+        schema = PARAMETERS["limit"]["schema"]
+
+        assert (schema["minimum"], schema["maximum"]) == (1, wire.MAX_LISTED_ORDERS)
+        assert schema["default"] == wire.LISTED_ORDERS == wire.read_orders_query(b"user_id=jo").limit
+
+    def test_only_the_user_id_is_required(self, client: FlaskClient) -> None:
+        required = {name for name, parameter in PARAMETERS.items() if parameter.get("required")}
+
+        assert required == {"user_id"}
+        assert client.get("/orders?user_id=jo").status_code == 200
+
+    def test_the_limit_of_a_query_is_in_words(self) -> None:
+        words = " ".join(OPERATIONS["listOwnOrders"]["description"].split())
+
+        assert f"at most {wire.MAX_PARAMETERS} parameters" in words
+
+    def test_text_has_the_limits_of_the_core(self) -> None:
+        line = SCHEMAS["OrderLineBody"]["properties"]
+        for schema, limit in [
+            (line["id"], MAX_ID_LENGTH),
+            (line["name"], MAX_NAME_LENGTH),
+            (SCHEMAS["ListedOrderData"]["properties"]["items"]["items"], MAX_ID_LENGTH),
+        ]:
+            valid = [length for length in (0, 1, limit, limit + 1) if is_valid(schema, "x" * length)]
+            assert valid == [1, limit]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_UP, Context, Decimal, localcontext
 from typing import Any
 
 import pytest
 
-from benefits_core import Order, OrderLine, Product, User
+from benefits_core import Order, OrderLine, Product, Signature, User
 from benefits_http import wire
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -33,8 +33,8 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 )
 def test_money_is_encoded_as_the_shortest_exact_number(amount: str, number: bytes) -> None:
     money = Decimal(amount)
-    order = Order("1", "johndoe", (OrderLine("a", money),), NOW)
-    assert wire.user_body(User.new("johndoe", money)) == (
+    order = Order("1", "johndoe", (OrderLine("a", "A", money),), NOW)
+    assert wire.user_body(User("johndoe", money)) == (
         b'{"user":{"user_id":"johndoe","data":{"balance":%b,"product_ids":[]}}}' % number
     )
     assert wire.products_body([Product("a", "A", money)]) == (
@@ -51,11 +51,11 @@ def test_money_on_the_wire_is_exact_in_any_decimal_context() -> None:
 
 
 def test_lists_keep_their_order_and_names_their_characters() -> None:
-    user = User("José/😀", Decimal(500), Decimal(0), ("b", "a"))
+    user = User("José/😀", Decimal(0), ("b", "a"))
     assert wire.user_body(user).decode() == (
         '{"user":{"user_id":"José/😀","data":{"balance":0,"product_ids":["b","a"]}}}'
     )
-    lines = (OrderLine("b", Decimal("75.99")), OrderLine("a", Decimal("45.99")))
+    lines = (OrderLine("b", "B", Decimal("75.99")), OrderLine("a", "A", Decimal("45.99")))
     assert wire.order_body(Order("7", "johndoe", lines, NOW)) == (
         b'{"order":{"order_id":"7","data":{"items":["b","a"],"total":121.98}}}'
     )
@@ -237,3 +237,61 @@ def test_brackets_in_strings_nest_nothing() -> None:
 def test_nesting_in_an_unknown_field_is_limited(more: bytes) -> None:
     with pytest.raises(wire.InvalidRequestError, match="nested too deeply"):
         wire.read_order(b'{"order":{"items":["a"],"user_id":"jo"},"more":' + more + b"}")
+
+
+def test_listed_orders_have_their_lines_and_times_in_whole_seconds() -> None:
+    lines = (OrderLine("b", 'The "B"', Decimal("75.50")), OrderLine("a", "É", Decimal(0)))
+    moment = datetime(2026, 11, 27, 18, 12, 3, 999_999, tzinfo=timezone(timedelta(hours=9)))
+    placed = Order("12", "jo", lines, moment)
+    cancelled = Order("7", "jo", lines[1:], NOW, Signature("Al", moment, "a mistake"))
+
+    assert wire.orders_body([placed, cancelled]).decode() == (
+        '{"orders":[{"order_id":"12","data":{"items":["b","a"],"total":75.5,"placed_at":"2026-11-27T09:12:03Z",'
+        '"cancelled_at":null,"lines":[{"id":"b","name":"The \\"B\\"","price":75.5},{"id":"a","name":"É","price":0}]}},'
+        '{"order_id":"7","data":{"items":["a"],"total":0,"placed_at":"2026-01-02T00:00:00Z",'
+        '"cancelled_at":"2026-11-27T09:12:03Z","lines":[{"id":"a","name":"É","price":0}]}}]}'
+    )
+    assert wire.orders_body([]) == b'{"orders":[]}'
+
+
+@pytest.mark.parametrize("year", [1, 1999, 9999])
+def test_times_of_any_year_are_encoded(year: int) -> None:
+    order = Order("1", "jo", (OrderLine("a", "A", Decimal(0)),), datetime(year, 1, 2, tzinfo=UTC))
+
+    assert b'"placed_at":"%04d-01-02T00:00:00Z"' % year in wire.orders_body([order])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"user_id=jo", wire.OrdersQuery("jo", 50, None)),
+        (b"limit=100&user_id=+J%6F+Do%65&before=12&x=y", wire.OrdersQuery(" Jo Doe", 100, "12")),
+        ("user_id=José&before=é".encode(), wire.OrdersQuery("José", 50, "é")),
+        (b"user_id=&limit=1&before=", wire.OrdersQuery("", 1, "")),
+        (b"user_id=a&limit=0&user_id=b&limit=7", wire.OrdersQuery("b", 7, None)),
+        (b"user_id=\xff%FF%C3%A9", wire.OrdersQuery("\udcff\udcffé", 50, None)),
+    ],
+)
+def test_a_query_for_orders_is_decoded(query: bytes, expected: wire.OrdersQuery) -> None:
+    assert wire.read_orders_query(query) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        (b"", "Missing required parameter `user_id`"),
+        (b"limit=101", "Missing required parameter `user_id`"),
+        (b"user_id=jo&limit=101", "Expected a whole number from 1 to 100 - at `limit`"),
+        (b"user_id=jo&limit=", "Expected a whole number from 1 to 100 - at `limit`"),
+        (b"user_id=jo&limit=\xff", "Expected a whole number from 1 to 100 - at `limit`"),
+        (b"user_id=jo&limit=" + b"9" * 5000, "Expected a whole number from 1 to 100 - at `limit`"),
+        (b"user_id=jo" + b"&" * 100, "Expected at most 100 parameters"),
+    ],
+    ids=lambda value: repr(value[:40]),
+)
+def test_an_invalid_query_for_orders_is_refused_and_the_error_names_the_parameter(
+    query: bytes, detail: str
+) -> None:
+    with pytest.raises(wire.InvalidRequestError) as refusal:
+        wire.read_orders_query(query)
+    assert str(refusal.value) == detail
