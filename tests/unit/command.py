@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -48,3 +51,13 @@ class Command:
         status = exited.value.code or 0
         assert isinstance(status, int)
         return status, out, err
+
+    def rows(self, *arguments: object) -> list[dict[str, Any]]:
+        """Return the rows that a command prints, with exact amounts."""
+        status, out, err = self(*arguments, "--format", "jsonl")
+        assert (status, err) == (0, "")
+        return [json.loads(line, parse_float=Decimal) for line in out.splitlines()]
+
+    def balances(self) -> dict[str, Decimal]:
+        """Return the balance of each user."""
+        return {row["user_id"]: row["balance"] for row in self.rows("users")}
