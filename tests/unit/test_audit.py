@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benefits_core import UnitOfWork, User
+from benefits_core import CancelOrders, GrantMoney, UnitOfWork
 from benefits_sqlite import Audit, SqliteStore, audit_database
-from contract.builders import order, with_two_orders
+from contract.builders import SIGNED, opening, order, with_two_orders
 from unit.command import Command
 
 LINES = """
@@ -21,7 +22,8 @@ LINES = """
         product_id TEXT NOT NULL REFERENCES products,
         order_number INTEGER NOT NULL REFERENCES orders,
         position INTEGER NOT NULL,
-        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999)
+        price INTEGER NOT NULL CHECK (price BETWEEN 0 AND 999999999999),
+        name TEXT NOT NULL DEFAULT ''
         {}
     ) STRICT {}
     """
@@ -71,7 +73,10 @@ class Counting(sqlite3.Connection):
 def test_its_effort_grows_with_the_orders_and_not_with_their_square(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading all lines again for each order would take minutes where there are 80,000 of them."""
+    """Reading all lines again for each order would take minutes where there are 80,000 of them.
+
+    Each user has two grants and two orders, of which one is cancelled.
+    """
 
     def effort(first: int, last: int) -> int:
         damage(
@@ -79,9 +84,18 @@ def test_its_effort_grows_with_the_orders_and_not_with_their_square(
             "BEGIN",
             f"WITH RECURSIVE n(i) AS (VALUES ({first}) UNION ALL SELECT i + 1 FROM n WHERE i < {last})"
             " INSERT INTO users SELECT i, 'user-' || i, 50000, 42401 FROM n",
-            "INSERT INTO orders SELECT user_number, user_number, 7599, '2026-07-01T12:00:00+00:00'"
+            "INSERT INTO grants SELECT user_number, reference, position, amount, 'Al', '2026-07-01T12:00Z', ''"
+            " FROM users, (SELECT 'opening' AS reference, 0 AS position, 49000 AS amount"
+            f" UNION SELECT 'bonus', 1, 1000) WHERE user_number >= {first}",
+            "INSERT INTO orders (order_number, user_number, total, placed_at)"
+            " SELECT user_number, user_number, 7599, '2026-07-01T12:00:00+00:00'"
             f" FROM users WHERE user_number >= {first}",
-            "INSERT INTO order_lines SELECT user_number, 'netflix', user_number, 0, 7599"
+            "INSERT INTO orders SELECT user_number + 10000, user_number, 4599, placed_at, 'Al', placed_at, ''"
+            f" FROM orders WHERE order_number BETWEEN {first} AND 9999",
+            "INSERT INTO order_lines SELECT user_number, 'netflix', user_number, 0, 7599, 'Netflix'"
+            f" FROM users WHERE user_number >= {first}",
+            "INSERT INTO cancelled_lines"
+            " SELECT user_number, user_number + 10000, 0, 'spotify', 'Spotify', 4599"
             f" FROM users WHERE user_number >= {first}",
             "COMMIT",
         )
@@ -89,7 +103,7 @@ def test_its_effort_grows_with_the_orders_and_not_with_their_square(
         with monkeypatch.context() as patched:
             patched.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Counting))
             found = audit_database(str(path))
-        assert (found.findings, found.orders) == ((), last - 96)
+        assert (found.findings, found.users) == ((), last - 97)
         return Counting.hundreds - before
 
     once = effort(100, 2_099)
@@ -113,26 +127,23 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
     [
         (
             "UPDATE users SET balance = balance - 1 WHERE user_id = 'jo'",
-            [
-                "user 'jo': the opening balance of 50000 cents is not the balance of 37801 and the 12198 of all orders"
-            ],
+            ["user 'jo': the 50000 cents granted are not the balance of 37801 and the 12198 of all orders"],
         ),
         (
             "UPDATE users SET balance = -1 WHERE user_id = 'jo'",
-            [
-                "user 'jo': the opening balance of 50000 cents is not the balance of -1 and the 12198 of all orders"
-            ],
+            ["user 'jo': the 50000 cents granted are not the balance of -1 and the 12198 of all orders"],
         ),
         (
-            "UPDATE users SET opening_balance = opening_balance + 1 WHERE user_id = 'al'",
+            "UPDATE users SET granted = granted + 1 WHERE user_id = 'al'",
             [
-                "user 'al': the opening balance of 50001 cents is not the balance of 10000 and the 40000 of all orders"
+                "user 'al': the 50001 cents granted are not the balance of 10000 and the 40000 of all orders",
+                "user 'al': the 50001 cents granted are not the 50000 of all grants",
             ],
         ),
         (
             "UPDATE orders SET total = total + 1 WHERE order_number = 1",
             [
-                "user 'jo': the opening balance of 50000 cents is not the balance of 37802 and the 12199 of all orders",
+                "user 'jo': the 50000 cents granted are not the balance of 37802 and the 12199 of all orders",
                 "order 1: the total of 12199 cents is not the 12198 of its lines",
             ],
         ),
@@ -155,8 +166,8 @@ def test_it_says_the_same_to_another_program(path: Path) -> None:
         (
             "UPDATE orders SET user_number = 1 WHERE order_number = 3",
             [
-                "user 'jo': the opening balance of 50000 cents is not the balance of 37802 and the 52198 of all orders",
-                "user 'al': the opening balance of 50000 cents is not the balance of 10000 and the 0 of all orders",
+                "user 'jo': the 50000 cents granted are not the balance of 37802 and the 52198 of all orders",
+                "user 'al': the 50000 cents granted are not the balance of 10000 and the 0 of all orders",
                 "order 3: the line of 'gym' is another user's",
             ],
         ),
@@ -218,7 +229,15 @@ def test_books_that_do_not_balance_are_named(
         ([LINES.format("", ""), *REBUILD_LINES], "user 'jo': owns 'netflix' 2 times"),
         *(
             ([f"DROP TABLE {table}"], f"table {table}: it is not as this version defines it")
-            for table in ("catalogue", "order_lines", "orders", "products", "users")
+            for table in (
+                "cancelled_lines",
+                "catalogue",
+                "grants",
+                "order_lines",
+                "orders",
+                "products",
+                "users",
+            )
         ),
         (
             [
@@ -233,9 +252,7 @@ def test_books_that_do_not_balance_are_named(
         ),
         (["DROP TABLE _sqlite_migrations"], "it is the database of another program"),
         (
-            [
-                "UPDATE sqlite_schema SET sql = replace(sql, 'CHECK (balance BETWEEN 0 AND opening_balance)', '')"
-            ],
+            ["UPDATE sqlite_schema SET sql = replace(sql, 'CHECK (balance BETWEEN 0 AND granted)', '')"],
             "table users: it is not as this version defines it",
         ),
         (
@@ -334,8 +351,202 @@ def test_it_works_beside_a_change_and_sees_nothing_of_it(benefits: Command, path
         order(store, "al", "flu-shot")
 
         def add(work: UnitOfWork) -> None:
-            work.users.get_or_add(User.new("new"))
+            work.users.get_or_add(opening("new"))
             assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")
 
         store.change(add)
         assert benefits("check") == (0, "benefits.db is sound: 3 users, 4 orders, 4 products.\n", "")
+
+
+GRANTED_BY_AL = "was not given by 'Al' at '2026-07-01T12:00:00+00:00'"
+CANCELLED = "among those of cancelled orders"
+LINE_COLUMNS = "user_number, product_id, order_number, position, price, name"
+
+
+@pytest.fixture
+def cancelled(path: Path) -> Path:
+    """Return the path of the database in which jo has a bonus too, and the order 1 is cancelled."""
+    with SqliteStore(path) as store:
+        GrantMoney(store)("bonus", {"jo": Decimal(10)}, SIGNED)
+        CancelOrders(store)(["1"], SIGNED)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("statement", "findings"),
+    [
+        (
+            "UPDATE users SET granted = granted + 1 WHERE user_id = 'jo'",
+            [
+                "user 'jo': the 51001 cents granted are not the balance of 51000 and the 0 of all orders",
+                "user 'jo': the 51001 cents granted are not the 51000 of all grants",
+            ],
+        ),
+        (
+            "UPDATE grants SET amount = amount - 1 WHERE reference = 'bonus'",
+            ["user 'jo': the 51000 cents granted are not the 50999 of all grants"],
+        ),
+        (
+            "DELETE FROM grants WHERE reference = 'bonus'",
+            ["user 'jo': the 51000 cents granted are not the 50000 of all grants"],
+        ),
+        (
+            "DELETE FROM grants WHERE user_number = 2",
+            [
+                "user 'al': the 50000 cents granted are not the 0 of all grants",
+                "user 'al': there is no opening grant before all others",
+            ],
+        ),
+        *(
+            (statement, ["user 'jo': there is no opening grant before all others"])
+            for statement in (
+                "UPDATE grants SET reference = 'first' WHERE user_number = 1 AND reference = 'opening'",
+                "UPDATE grants SET amount = iif(reference = 'opening', -1, 51001) WHERE user_number = 1",
+                "UPDATE grants SET position = 1 - position WHERE user_number = 1",
+                "UPDATE grants SET position = position + 1 WHERE user_number = 1",
+                "UPDATE grants SET position = 0 WHERE user_number = 1",
+            )
+        ),
+        (
+            "UPDATE grants SET given_by = '' WHERE reference = 'bonus'",
+            ["user 'jo': the grant 'bonus' was not given by '' at '2026-07-01T12:00:00+00:00'"],
+        ),
+        (
+            "UPDATE grants SET given_at = '2026-07-01T12:00:00' WHERE reference = 'bonus'",
+            ["user 'jo': the grant 'bonus' was not given by 'Al' at '2026-07-01T12:00:00'"],
+        ),
+        (
+            "UPDATE grants SET note = char(10) WHERE reference = 'bonus'",
+            [f"user 'jo': the grant 'bonus' {GRANTED_BY_AL}"],
+        ),
+        (
+            "UPDATE grants SET reference = '' WHERE reference = 'bonus'",
+            [f"user 'jo': the grant '' {GRANTED_BY_AL}"],
+        ),
+        (
+            "UPDATE grants SET reference = CAST(x'ff' AS TEXT) WHERE reference = 'bonus'",
+            ["SQLite: user-defined function raised exception"],
+        ),
+        (
+            "UPDATE orders SET cancelled_by = NULL, cancelled_at = NULL WHERE order_number = 1",
+            [
+                "user 'jo': the 51000 cents granted are not the balance of 51000 and the 12198 of all orders",
+                f"order 1: the line of 'netflix' is {CANCELLED}",
+                f"order 1: the line of 'spotify' is {CANCELLED}",
+            ],
+        ),
+        (
+            "UPDATE orders SET cancelled_by = 'Al', cancelled_at = placed_at WHERE order_number = 3",
+            [
+                "user 'al': the 50000 cents granted are not the balance of 10000 and the 0 of all orders",
+                f"order 3: the line of 'gym' is not {CANCELLED}",
+            ],
+        ),
+        (
+            "UPDATE orders SET cancelled_by = NULL WHERE order_number = 1",
+            ["order 1: it was not cancelled by None at '2026-07-01T12:00:00+00:00'"],
+        ),
+        (
+            "UPDATE orders SET cancelled_by = 'Al' WHERE order_number = 2",
+            ["order 2: it was not cancelled by 'Al' at None"],
+        ),
+        (
+            "UPDATE orders SET cancelled_by = '' WHERE order_number = 1",
+            ["order 1: it was not cancelled by '' at '2026-07-01T12:00:00+00:00'"],
+        ),
+        (
+            "UPDATE orders SET cancelled_at = 'now' WHERE order_number = 1",
+            ["order 1: it was not cancelled by 'Al' at 'now'"],
+        ),
+        (
+            "UPDATE orders SET cancelled_note = char(10) WHERE order_number = 1",
+            ["order 1: it was not cancelled by 'Al' at '2026-07-01T12:00:00+00:00'"],
+        ),
+        *(
+            (
+                f"UPDATE products SET {column} = {text} WHERE product_id = 'gym'",
+                [f"product 'gym': it was not retired by {who} at {when}"],
+            )
+            for column, text, who, when in (
+                ("retired_by", "'Al'", "'Al'", None),
+                ("retired_at", "'2026-07-01T12:00:00Z'", None, "'2026-07-01T12:00:00Z'"),
+            )
+        ),
+        (
+            "UPDATE cancelled_lines SET price = price + 1 WHERE product_id = 'netflix'",
+            ["order 1: the total of 12198 cents is not the 12199 of its lines"],
+        ),
+        (
+            "DELETE FROM cancelled_lines WHERE position = 1",
+            ["order 1: the total of 12198 cents is not the 7599 of its lines"],
+        ),
+        (
+            "DELETE FROM cancelled_lines",
+            [
+                "order 1: the total of 12198 cents is not the 0 of its lines",
+                "order 1: lines of it are missing",
+            ],
+        ),
+        (
+            "UPDATE cancelled_lines SET position = 2 WHERE position = 1",
+            ["order 1: lines of it are missing"],
+        ),
+        (
+            "UPDATE cancelled_lines SET product_id = 'spotify'",
+            ["order 1: 'spotify' is in 2 of its lines"],
+        ),
+        (
+            "UPDATE cancelled_lines SET user_number = 2 WHERE position = 1",
+            ["order 1: the line of 'spotify' is another user's"],
+        ),
+        (
+            f"INSERT INTO order_lines ({LINE_COLUMNS}) SELECT {LINE_COLUMNS} FROM cancelled_lines WHERE position = 0",
+            [
+                "order 1: the total of 12198 cents is not the 19797 of its lines",
+                f"order 1: the line of 'netflix' is not {CANCELLED}",
+            ],
+        ),
+        (
+            "UPDATE order_lines SET name = '' WHERE product_id = 'gym'",
+            ["product 'gym': a line has its name '', which is none"],
+        ),
+        (
+            "UPDATE cancelled_lines SET name = char(10) WHERE product_id = 'netflix'",
+            [r"product 'netflix': a line has its name '\n', which is none"],
+        ),
+    ],
+)
+def test_grants_and_cancelled_orders_that_contradict_the_books_are_named(
+    benefits: Command, cancelled: Path, statement: str, findings: list[str]
+) -> None:
+    damage(cancelled, statement)
+
+    assert benefits("check") == (1, "".join(f"{finding}\n" for finding in findings), "")
+
+
+@pytest.mark.parametrize(
+    ("statement", "findings"),
+    [
+        ("DELETE FROM users WHERE user_id = 'jo'", ["cancelled_lines", "grants", "order_lines", "orders"]),
+        ("DELETE FROM orders WHERE order_number = 1", ["cancelled_lines"]),
+        ("UPDATE cancelled_lines SET product_id = 'nothing' WHERE position = 0", ["cancelled_lines"]),
+        ("DROP TABLE grants", ["grants"]),
+        ("DROP TABLE cancelled_lines", ["cancelled_lines"]),
+    ],
+)
+def test_so_are_the_tables_that_do_not_hold(
+    benefits: Command, cancelled: Path, statement: str, findings: list[str]
+) -> None:
+    damage(cancelled, statement)
+
+    status, out, err = benefits("check")
+    named = [line.split()[1].rstrip(":") for line in out.splitlines() if line.startswith("table ")]
+    assert (status, err) == (1, "")
+    assert sorted(set(named)) == findings
+
+
+def test_grants_and_cancelled_orders_are_sound(benefits: Command, cancelled: Path) -> None:
+    with SqliteStore(cancelled) as store:
+        order(store, "jo", "spotify", "netflix")
+
+    assert benefits("check") == (0, "benefits.db is sound: 2 users, 4 orders, 4 products.\n", "")

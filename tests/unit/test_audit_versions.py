@@ -77,7 +77,9 @@ class TestEarlierVersion:
         path = database_at(tmp_path / "benefits.db", name)
         by_hand(path, "UPDATE users SET balance = balance - 1 WHERE user_id = 'jo'")
 
-        finding = "user 'jo': the opening balance of 50000 cents is not the balance of 9999 and the 40000 of all orders\n"
+        finding = (
+            "user 'jo': the 50000 cents granted are not the balance of 9999 and the 40000 of all orders\n"
+        )
         assert benefits("check") == (1, finding + EARLIER, "")
 
     def test_its_structure_is_compared_with_its_own_version(self, benefits: Command, tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ class TestOtherPrograms:
         assert f"benefits.db: what is not of this program can't be verified: SQLite: {reason}\n" in remarks
         assert remarks != out
 
-        by_hand(path, "INSERT INTO order_lines VALUES (99, 'nope', 77, 0, 5)")
+        by_hand(path, "INSERT INTO order_lines VALUES (99, 'nope', 77, 0, 5, 'Nope')")
         overwrite_index(path, "sqlite_autoindex_users_1")
         status, out, _ = benefits("check")
         assert status == 1

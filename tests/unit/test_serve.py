@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+from threading import Timer
+
 import pytest
 
 from benefits_service.runtime import server
+from benefits_service.runtime.liveness import START
 from contract.running import reserve_port
 from unit.command import Command
+from unit.test_migrations import database_at, further
 
 
 @pytest.mark.parametrize(
@@ -98,3 +104,46 @@ def test_serve_warns_on_standard_output_that_clients_are_not_identified(
     assert out.endswith(
         "Without --identity-header, any client that can reach this address can read and order for every user.\n"
     )
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return a port for a service that ends once it has opened its database."""
+    monkeypatch.setattr(server, "serve", lambda *_, **__: None)
+    return reserve_port()
+
+
+def test_serve_says_that_it_brings_a_database_up_to_date_and_where_the_copy_is(
+    benefits: Command, tmp_path: Path, port: int
+) -> None:
+    database_at(tmp_path / "benefits.db", "retire_products")
+    copy = tmp_path / "benefits.db.before-grant_money"
+
+    serving = f"Serving benefits.db at http://127.0.0.1:{port} with 1 worker process; Ctrl-C stops.\n"
+    assert benefits("serve", "--port", port, "--workers", 1) == (
+        0,
+        f"benefits.db is brought up to date; {copy} is a copy of it as it was before.\n{serving}",
+        "",
+    )
+    assert copy.exists()
+    assert benefits("serve", "--port", port, "--workers", 1) == (0, serving, "")
+
+
+def standing_deadlines() -> int:
+    """Return how many deadlines stand; each would end this process."""
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, Timer)]
+    return sum(timer.interval == START and not timer.finished.is_set() for timer in timers)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, 1), ("retire_products", 0)])
+def test_only_to_bring_a_database_up_to_date_may_take_as_long_as_it_takes(
+    benefits: Command, tmp_path: Path, port: int, name: str | None, expected: int
+) -> None:
+    if name:
+        database_at(tmp_path / "benefits.db", name)
+    found = []
+
+    with further(lambda _: found.append(standing_deadlines())):
+        assert benefits("serve", "--port", port)[0] == 0
+    assert found == [expected]
+    assert standing_deadlines() == 0
