@@ -372,8 +372,8 @@ class TestEverythingElse:
         [
             ("POST", "/users/jo", {"GET", "HEAD", "OPTIONS"}),
             ("DELETE", "/products", {"GET", "HEAD", "OPTIONS"}),
-            ("GET", "/orders", {"POST", "OPTIONS"}),
-            ("BREW", "/orders", {"POST", "OPTIONS"}),
+            ("DELETE", "/orders", {"GET", "HEAD", "OPTIONS", "POST"}),
+            ("BREW", "/orders", {"GET", "HEAD", "OPTIONS", "POST"}),
         ],
     )
     def test_a_wrong_method_gets_the_allowed_ones(

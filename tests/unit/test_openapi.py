@@ -171,7 +171,7 @@ class TestEndpoints:
         assert "OPTIONS lists the methods of a path in `Allow`" in words
         assert client.options("/orders").headers["Allow"]
         assert "Any other method is refused with 405" in words
-        assert {client.head("/orders").status_code, client.patch("/orders").status_code} == {405}
+        assert {client.put("/orders").status_code, client.patch("/orders").status_code} == {405}
 
 
 class TestErrors:
@@ -240,9 +240,14 @@ class Case:
     code: str | None = None
     options: dict[str, Any] = attrs.field(factory=dict)
 
+    @property
+    def method(self) -> str:
+        """The method, as the document writes it. Only a POST has options."""
+        return "post" if self.options else "get"
+
     def send(self, client: FlaskClient) -> TestResponse:
         """Send the request."""
-        return client.open(self.url, method="POST" if self.path == "/orders" else "GET", **self.options)
+        return client.open(self.url, method=self.method.upper(), **self.options)
 
 
 CASES = [
@@ -260,6 +265,10 @@ CASES = [
     Case("/orders", "/orders", 400, "invalid_user_id", order(user_id="")),
     Case("/orders", "/orders", 413, "request_too_large", {"data": b" " * (wire.MAX_BODY_BYTES + 1)}),
     Case("/orders", "/orders", 415, "unsupported_media_type", {"data": b"{}"}),
+    Case("/orders", "/orders?user_id=owner", 200),
+    Case("/orders", "/orders?user_id=owner&limit=0", 400, "invalid_request"),
+    Case("/orders", "/orders?user_id=jo&before=1", 400, "invalid_request"),
+    Case("/orders", "/orders?user_id=", 400, "invalid_user_id"),
     Case("/healthz", "/healthz", 200),
     Case("/openapi.json", "/openapi.json", 200),
     Case("/docs", "/docs", 200),
@@ -279,9 +288,9 @@ FAILURES = [
 
 
 class TestResponses:
-    def check(self, response: TestResponse, path: str) -> None:
-        """Check that the document describes a response of a path: its status, headers, type and body."""
-        [operation] = DOCUMENT["paths"][path].values()
+    def check(self, response: TestResponse, path: str, method: str = "get") -> None:
+        """Check that the document describes a response of an operation: its status, headers, type and body."""
+        operation = DOCUMENT["paths"][path][method]
         self.check_described(response, resolved(operation["responses"][str(response.status_code)]))
 
     def check_described(self, response: TestResponse, described: Any) -> None:
@@ -312,7 +321,7 @@ class TestResponses:
 
         assert response.status_code == case.status
         assert (response.get_json()["error"] if case.code else None) == case.code
-        self.check(response, case.path)
+        self.check(response, case.path, case.method)
 
     @pytest.mark.parametrize(("failure", "case"), FAILURES, ids=str)
     def test_a_failure_is_as_described(self, use_cases: UseCases, failure: BenefitsError, case: Case) -> None:
@@ -323,7 +332,7 @@ class TestResponses:
         response = case.send(create_app(attrs.evolve(use_cases, **dict.fromkeys(names, fail))).test_client())
 
         assert (response.status_code, response.get_json()) == (case.status, {"error": case.code})
-        self.check(response, case.path)
+        self.check(response, case.path, case.method)
 
     @pytest.mark.parametrize("path", ["/products", "/openapi.json", "/docs", "/docs/{file}"])
     def test_a_response_to_a_client_that_has_the_content_already_is_as_described(
@@ -344,18 +353,23 @@ class TestResponses:
 
     def test_no_operation_promises_an_error_that_does_not_occur(self) -> None:
         occurring = {
-            (case.path, case.code) for case in [*CASES, *(case for _, case in FAILURES)] if case.code
+            (case.path, case.method, case.code)
+            for case in [*CASES, *(case for _, case in FAILURES)]
+            if case.code
         }
         promised = {
-            (path, code)
+            (path, method, code)
             for path, item in DOCUMENT["paths"].items()
-            for operation in item.values()
+            for method, operation in item.items()
             for response in operation["responses"].values()
             for code in error_codes(resolved(response))
         }
 
         # An unexpected error may occur everywhere.
-        assert promised == occurring | {(path, "internal_error") for path in DOCUMENT["paths"]}
+        anywhere = {
+            (path, method, "internal_error") for path, item in DOCUMENT["paths"].items() for method in item
+        }
+        assert promised == occurring | anywhere
 
     def test_a_detail_is_worded_as_in_the_examples(self, client: FlaskClient) -> None:
         shown = [value for _, value in examples(DOCUMENT) if "detail" in value]
