@@ -87,11 +87,9 @@ def test_a_user_may_be_named_in_another_spelling(benefits: Command) -> None:
     ("amount", "balance"),
     [
         ("-20", "480.00"),
-        ("-.5", "499.50"),
         ("-500", "0.00"),
         ("-0", "500.00"),
         ("0", "500.00"),
-        ("1e2", "600.00"),
         ("1.230", "501.23"),
         ("9999999499.99", "9999999999.99"),
     ],
@@ -106,7 +104,7 @@ def test_an_amount_is_exact_and_may_be_negative(benefits: Command, amount: str, 
     "amount",
     [
         *("NaN", "Infinity", "1.001", "-0.001", "1,50", "", "five", "10000000000", "-10000000000"),
-        *("1e99999999999999999999", "1e-3", "5 EUR"),
+        *("1e2", "1e-3", "1_0", "\u0665", ".5", "+5", "5 EUR"),
     ],
 )
 def test_what_is_not_an_amount_is_refused(benefits: Command, amount: str) -> None:

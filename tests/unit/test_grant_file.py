@@ -101,7 +101,7 @@ def database(benefits: Command) -> bytes:  # noqa: ARG001 - it chooses the folde
 
 
 def test_the_users_of_a_file_get_its_amounts(benefits: Command, database: bytes) -> None:
-    Path("f.csv").write_text("user_id,amount\njo,5\nbo,-0.50\nkim,1e2\n", encoding="utf-8")
+    Path("f.csv").write_text("user_id,amount\njo,5\nbo,-0.50\nkim,100\n", encoding="utf-8")
 
     assert benefits("grant", "fix", "--from", "f.csv")[0] == 1
     trial = benefits("grant", "fix", "--from", "f.csv", "--create", "--dry-run")

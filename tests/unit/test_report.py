@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -180,11 +181,11 @@ def texts_of(chart: Path) -> list[str]:
     return ["".join(text.itertext()) for text in ET.parse(chart).iter(f"{SVG}text")]  # noqa: S314 - our own file
 
 
-def heights_of(chart: Path) -> list[float]:
-    """Return the heights of the bars, product by product, in points."""
+def bars_of(chart: Path) -> list[tuple[float, float]]:
+    """Return the bottom and the top of each bar, product by product, in points above the bottom of the first one."""
     paths = (path for path in ET.parse(chart).iter(f"{SVG}path") if "clip-path" in path.attrib)  # noqa: S314
-    ordinates = ([float(y) for y in re.findall(r"[ML] \S+ (\S+)", path.attrib["d"])] for path in paths)
-    return [max(found) - min(found) for found in ordinates]
+    ordinates = [[float(y) for y in re.findall(r"[ML] \S+ (\S+)", path.attrib["d"])] for path in paths]
+    return [(max(ordinates[0]) - max(found), max(ordinates[0]) - min(found)) for found in ordinates]
 
 
 def spent(month: date, number: int, amount: str, name: str = "Name") -> Spending:
@@ -284,10 +285,14 @@ class TestChart:
         ]
         draw(spending, file, None)
 
-        unit = heights_of(file)[0] / 11
-        parts = [height / unit for height in heights_of(file)]
-        expected = [*range(11, 2, -1), 3]
-        assert parts == pytest.approx([height for part in expected for height in (part, 0, part)], abs=1e-3)
+        bars = bars_of(file)
+        unit = bars[0][1] / 11
+        in_may, in_june, in_july = bars[::3], bars[1::3], bars[2::3]
+        tops = list(accumulate([*range(11, 2, -1), 3]))
+        assert [top / unit for _, top in in_may] == pytest.approx(tops, abs=1e-3)
+        assert [bottom for bottom, _ in in_may] == [0, *(top for _, top in in_may[:-1])]
+        assert in_july == in_may
+        assert {top - bottom for bottom, top in in_june} == {0}
 
     def test_months_without_orders_are_shown(self, file: Path) -> None:
         draw([spent(date(2026, 11, 1), 1, "5"), spent(date(2027, 2, 1), 1, "5")], file, None)
@@ -317,5 +322,5 @@ class TestChart:
     def test_without_orders_the_chart_is_empty(self, file: Path) -> None:
         draw([], file, None)
 
-        assert heights_of(file) == []
+        assert bars_of(file) == []
         assert "Spent on benefits, by month" in texts_of(file)

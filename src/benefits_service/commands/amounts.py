@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Final
 
 import click
@@ -11,6 +12,9 @@ from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, change_of_money, money
 from benefits_service.commands.common import setting
 
+# Decimal reads more than this: exponents, digits of other scripts, and low lines between digits.
+_AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
 
 def amount_of(text: str) -> Decimal:
     """Return an amount, which may be negative.
@@ -18,17 +22,17 @@ def amount_of(text: str) -> Decimal:
     :raises ValueError: the text is no amount, has a third decimal, or is too large.
     """
     try:
-        return change_of_money(Decimal(text))
-    except (InvalidOperation, InvalidValueError) as error:
-        raise ValueError(
-            f"{text!r} is not an amount of at most {MAX_MONEY:,} with at most two decimals"
-        ) from error
+        if _AMOUNT.fullmatch(text):
+            return change_of_money(Decimal(text))
+    except InvalidValueError:
+        pass
+    raise ValueError(f"{text!r} is not an amount of at most {MAX_MONEY:,} with at most two decimals")
 
 
 def _parse_opening_balance(_: click.Context, __: click.Parameter, text: str) -> Decimal:
     try:
-        return money(Decimal(text))
-    except (InvalidOperation, InvalidValueError) as error:
+        return money(amount_of(text))
+    except ValueError as error:
         raise click.BadParameter(
             f"{text!r} is not an amount from 0 to {MAX_MONEY:,} with at most two decimals."
         ) from error
