@@ -71,7 +71,9 @@ def _balance(value: Decimal) -> Decimal:
 
 
 def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
-    product_ids = tuple(map(_product_id, collection(values, "product_ids", str)))
+    product_ids = collection(values, "product_ids", str)
+    for product_id in product_ids:
+        text(product_id, "product_ids", MAX_ID_LENGTH)
     if len(set(product_ids)) < len(product_ids):
         raise InvalidValueError("product_ids", product_ids, "distinct ids")
     return product_ids
@@ -202,12 +204,12 @@ class Order:
 
     @total.default
     def _sum_of_lines(self) -> Decimal:
-        return money(sum_of(line.price for line in self.lines), "total")
+        return money(sum_of([line.price for line in self.lines]), "total")
 
     @property
     def items(self) -> tuple[str, ...]:
         """The ids of the products bought, in the order sent."""
-        return tuple(line.product_id for line in self.lines)
+        return tuple([line.product_id for line in self.lines])
 
 
 @attrs.frozen

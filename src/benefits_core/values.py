@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Final, TypeVar
 
 from benefits_core.errors import InvalidUserIdError, InvalidValueError
@@ -77,6 +77,7 @@ def to_cents(amount: Decimal) -> int:
     return int(_EXACT.scaleb(amount, 2))
 
 
+@lru_cache(4096)  # the same prices come again and again
 def from_cents(cents: int) -> Decimal:
     """Return a whole number of cents as money."""
     return _EXACT.scaleb(Decimal(cents), -2)
@@ -122,7 +123,10 @@ def collection(values: Iterable[_Item], field: str, kind: type[_Item]) -> tuple[
     """
     if isinstance(values, Iterable) and not isinstance(values, str):  # a string is an iterable of its letters
         result = tuple(values)
-        if all(isinstance(value, kind) for value in result):
+        for value in result:
+            if not isinstance(value, kind):
+                break
+        else:
             return result
     raise InvalidValueError(field, values, f"a collection of {kind.__name__} values")
 

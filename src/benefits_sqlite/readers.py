@@ -129,7 +129,7 @@ def _orders(rows: list[tuple[Any, ...]]) -> tuple[Order, ...]:
         Order(
             str(number),
             user_id,
-            tuple(OrderLine(product_id, name, from_cents(price)) for *_, product_id, name, price, _ in lines),
+            tuple([OrderLine(row[6], row[7], from_cents(row[8])) for row in lines]),
             datetime.fromisoformat(placed_at),
             None if by is None else _signature(by, at, note),
         )

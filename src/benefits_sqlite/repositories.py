@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -38,6 +39,7 @@ def core_error(error: sqlite3.DatabaseError) -> BenefitsError:
     return StorageUnavailableError(str(error))
 
 
+@lru_cache(1)  # thousands of grants have the same signature
 def _columns(signature: Signature) -> tuple[str, str, str]:
     return signature.by, signature.at.isoformat(), signature.note
 
@@ -117,7 +119,7 @@ class Session:
         """Insert a grant as the last one of its user."""
         self.query(
             "INSERT INTO grants (user_number, reference, position, amount, given_by, given_at, note)"
-            " SELECT ?1, ?2, count(*), ?3, ?4, ?5, ?6 FROM grants WHERE user_number = ?1",
+            " VALUES (?1, ?2, (SELECT count(*) FROM grants WHERE user_number = ?1), ?3, ?4, ?5, ?6)",
             (user_number, grant.reference, to_cents(grant.amount), *_columns(grant.signature)),
         )
 

@@ -598,6 +598,25 @@ class TestChange:
         assert store.orders.of_user("jo") == placed
         assert placed[0].cancelled == SIGNED
 
+    def test_a_user_is_locked_once_for_all_that_is_done_to_them(self, store: Store) -> None:
+        def do(work: UnitOfWork) -> User:
+            user = work.users.lock(["jo"])["jo"]
+            for number in range(2):
+                user, cancelled = user.cancel(work.orders.page(9)[number], SIGNED)
+                work.orders.cancel(cancelled, user)
+                grant = bonus(f"bonus-{number}")
+                user = user.receive(grant, work.grants.sums(["jo"])["jo"])
+                work.grants.add(grant, user)
+                user, bought = user.buy(
+                    [GYM, FREE][number:][:1], order_id=work.orders.new_id(), placed_at=NOON
+                )
+                work.orders.add(bought, user)
+            return user
+
+        left = with_two_orders(store).change(do)
+
+        assert left == store.users.get("jo") == User("jo", Decimal(141), ("gym", "flu-shot"))
+
     def test_a_user_is_created_and_orders_before_the_first_grant(self, store: Store) -> None:
         def do(work: UnitOfWork) -> None:
             buy(work, "jo", GYM)
