@@ -9,9 +9,9 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import chain, count
 from os import PathLike, fspath
 from pathlib import Path
@@ -124,22 +124,28 @@ class SqliteStore:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
-                with db.conn:
-                    self._back_up_earlier(db)
+                with db.conn, self._copy_of_earlier(db):
                     migrations.apply(db)
             finally:
                 lock.release()
 
-    def _back_up_earlier(self, db: Database) -> None:
-        """Copy a database of an earlier version, which nobody else may write to now."""
+    @contextmanager
+    def _copy_of_earlier(self, db: Database) -> Iterator[None]:
+        """Copy a database of an earlier version, which nobody else may write to now. After an error, no copy is left."""
         pending = migrations.pending(db)
         if not pending or not migrations.applied(db):
+            yield
             return
         name = f"{self._real_path}.before-{pending[0].name}"
         copies = map(Path, chain([name], (f"{name}-{number}" for number in count(2))))
         copy = next(copy for copy in copies if not copy.exists())
         self._announce(f"{self.path} is brought up to date; {copy} is a copy of it as it was before.")
         back_up_database(self.path, copy)
+        try:
+            yield
+        except BaseException:
+            copy.unlink()  # or each attempt would leave one, until the disk is full
+            raise
 
     def _identify(self) -> tuple[int, int]:
         status = self._link_path.stat()

@@ -200,6 +200,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
             with pytest.raises(error):
                 SqliteStore(path)
             assert content(path) == before
+            assert list(tmp_path.glob("*.before-*")) == []  # else the next attempts would fill the disk
 
     assert_it_has_everything(path)
 
