@@ -1,6 +1,6 @@
 """What operators do: offer and retire products, grant money, cancel orders, erase users. ``reporting`` has their reports.
 
-Each of these can be rehearsed: then it does everything, and nothing of it is kept.
+With ``dry_run``, a change runs and is then rolled back.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from benefits_core.errors import (
     ProductsNotFoundError,
     UsersNotFoundError,
 )
-from benefits_core.model import OPENING, Grant, Order, Product, Signature, valid_opening_balance
+from benefits_core.model import OPENING, Grant, Order, Product, Signature, User, valid_opening_balance
 from benefits_core.ports import Store, UnitOfWork
 from benefits_core.reporting import pages
-from benefits_core.values import collection, normal_user_id
+from benefits_core.values import change_of_money, collection, normal_reference, normal_user_id
 
 # How many users are locked by one call.
 _BATCH: Final = 500
@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 _Row = TypeVar("_Row")
 
 
-class _RehearsedError(Exception):
+class _DryRunError(Exception):
     """Ends a change that is not to be kept."""
 
 
@@ -45,12 +45,12 @@ def _change(store: Store, do: Callable[[UnitOfWork], _Result], *, dry_run: bool)
         return store.change(do)
     results: list[_Result] = []
 
-    def rehearse(work: UnitOfWork) -> None:
+    def try_out(work: UnitOfWork) -> None:
         results.append(do(work))
-        raise _RehearsedError
+        raise _DryRunError
 
-    with suppress(_RehearsedError):
-        store.change(rehearse)
+    with suppress(_DryRunError):
+        store.change(try_out)
     return results[-1]
 
 
@@ -82,7 +82,7 @@ class OfferProducts:
         """Add or update products. The catalogue then begins with them, in this order.
 
         :param retire_others: the operator's signature, if all other products are to be retired.
-        :param dry_run: keep nothing of it.
+        :param dry_run: roll it back.
         :returns: the ids of the products that are retired.
         :raises InvalidValueError: an id occurs twice.
         :raises StorageUnavailableError: the store can't serve now.
@@ -117,7 +117,7 @@ class RetireProducts:
         """Retire all of these products, or none. Those that are retired already stay as they are.
 
         :param signature: the operator's.
-        :param dry_run: keep nothing of it.
+        :param dry_run: roll it back.
         :returns: the ids of the products that were in the catalogue until now.
         :raises InvalidValueError: the ids are not a collection of strings.
         :raises ProductsNotFoundError: some were never in the catalogue.
@@ -175,44 +175,54 @@ class GrantMoney:
             for those who were erased. A negative amount is a correction.
         :param signature: the operator's.
         :param create_with: the opening balance with which unknown users are created; None to refuse them.
-        :param dry_run: keep nothing of it.
+        :param dry_run: roll it back.
         :raises InvalidValueError: a value is invalid, the reference is reserved, or an id occurs in two spellings.
         :raises UsersNotFoundError: some users are unknown.
         :raises GrantRefusedError: a balance would be negative, or the grants of a user more than money can be.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        if reference == OPENING:
-            raise InvalidValueError("reference", reference, "another one: it is reserved")
+        wanted = normal_reference(reference)
+        if wanted == OPENING:
+            raise InvalidValueError("reference", reference, "another one than the reserved one")
         opening_balance = None if create_with is None else valid_opening_balance(create_with)
         if isinstance(amounts, Mapping):
-            grants = [Grant(user_id, reference, amount, signature) for user_id, amount in amounts.items()]
+            grants = [Grant(user_id, wanted, amount, signature) for user_id, amount in amounts.items()]
             _distinct("user_id", (grant.user_id for grant in grants))
             return _change(self.store, lambda work: _grant(work, grants, opening_balance), dry_run=dry_run)
-        example = Grant(
-            "everybody", reference, amounts, signature
-        )  # which is refused even if there is no user
+        amount = change_of_money(amounts, "amount")
 
         def grant_to_all(work: UnitOfWork) -> GrantOutcome:
             users = chain.from_iterable(pages(work.users.page, lambda user: user.user_id))
             known = (user.user_id for user in users if not _ERASED.fullmatch(user.user_id))
-            return _grant(work, [attrs.evolve(example, user_id=user_id) for user_id in known], None)
+            grants = [Grant(user_id, wanted, amount, signature) for user_id in known]
+            return _grant(work, grants, None, known_only=True)
 
         return _change(self.store, grant_to_all, dry_run=dry_run)
 
 
-def _grant(work: UnitOfWork, grants: Iterable[Grant], opening_balance: Decimal | None) -> GrantOutcome:
+def _grant(
+    work: UnitOfWork,
+    grants: Iterable[Grant],
+    opening_balance: Decimal | None,
+    *,
+    known_only: bool = False,
+) -> GrantOutcome:
+    """Grant money within a change.
+
+    :param opening_balance: with which unknown users are created; None to refuse them.
+    :param known_only: leave unknown users out: until they were locked, another change may have erased them.
+    """
     given: list[str] = []
     had: list[str] = []
     created: list[str] = []
     unknown: list[str] = []
     for some in _batches(grants):
         users = dict(work.users.lock(grant.user_id for grant in some))
-        for grant in some:
-            if grant.user_id in users:
-                continue
-            if opening_balance is None:
-                unknown.append(grant.user_id)
-            else:
+        missing = [] if known_only else [grant for grant in some if grant.user_id not in users]
+        if opening_balance is None:
+            unknown += [grant.user_id for grant in missing]
+        else:
+            for grant in missing:
                 opening = attrs.evolve(grant, reference=OPENING, amount=opening_balance)
                 users[grant.user_id] = work.users.get_or_add(opening)
                 created.append(grant.user_id)
@@ -222,7 +232,7 @@ def _grant(work: UnitOfWork, grants: Iterable[Grant], opening_balance: Decimal |
         for grant in some:
             if grant.user_id in earlier:
                 had.append(grant.user_id)
-            else:
+            elif grant.user_id in users:
                 receiver = users[grant.user_id].receive(grant, sums[grant.user_id])
                 work.grants.add(grant, receiver)
                 given.append(grant.user_id)
@@ -246,7 +256,7 @@ class CancelOrders:
         """Cancel all of these orders, or none. Those that are cancelled already stay as they are.
 
         :param signature: the operator's.
-        :param dry_run: keep nothing of it.
+        :param dry_run: roll it back.
         :returns: the orders that were not cancelled until now, as they are afterwards.
         :raises InvalidValueError: the ids are not a collection of strings.
         :raises OrdersNotFoundError: some do not exist.
@@ -255,9 +265,11 @@ class CancelOrders:
         ids = tuple(dict.fromkeys(collection(order_ids, "order_ids", str)))
 
         def cancel(work: UnitOfWork) -> tuple[Order, ...]:
-            users = dict(work.users.lock({order.user_id for order in _orders(work, ids)}))
+            users: dict[str, User] = {}
+            # Until its user is locked, another change may cancel an order, or erase the user. So read it again afterwards.
+            while unlocked := {order.user_id for order in _orders(work, ids)} - users.keys():
+                users.update(work.users.lock(unlocked))
             cancelled = []
-            # Read again: until its user was locked, another change may have cancelled an order.
             for order in _orders(work, ids):
                 if order.cancelled is None:
                     owner, after = users[order.user_id].cancel(order, signature)
@@ -289,7 +301,7 @@ class EraseUser:
     def __call__(self, user_id: str, *, dry_run: bool = False) -> str:
         """Replace the id of a user everywhere. Somebody who uses it later is a new user.
 
-        :param dry_run: keep nothing of it.
+        :param dry_run: roll it back.
         :returns: the new id.
         :raises InvalidUserIdError: it is not a valid user id.
         :raises UsersNotFoundError: there is no such user.

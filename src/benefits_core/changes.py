@@ -11,6 +11,7 @@ import attrs
 
 from benefits_core.errors import BenefitsError, InconsistentChangeError
 from benefits_core.model import OPENING, Grant, Order, Signature, User
+from benefits_core.values import sum_of
 
 _Result = TypeVar("_Result")
 
@@ -55,6 +56,7 @@ class ChangeState:
 
         :raises InconsistentChangeError: see :meth:`benefits_core.ports.UserRepository.get_or_add`.
         """
+        self.require_usable()
         if grant.reference != OPENING or grant.amount < 0:
             raise self._inconsistent(grant, f"{grant.amount} can't be an opening balance")
 
@@ -161,8 +163,8 @@ class ChangeState:
             return _NOT_LOCKED
         if receiver.user_id != grant.user_id:
             return f"{receiver.user_id!r} can't be its receiver"
-        if receiver.balance < 0:
-            return f"it leaves a balance of {receiver.balance}"
+        if receiver.balance < 0 or receiver.balance != sum_of((before.balance, grant.amount)):
+            return f"it leaves a balance of {receiver.balance}, after {before.balance}"
         if receiver.product_ids != before.product_ids:
             return f"it can't change {before.product_ids!r} to {receiver.product_ids!r}"
         return None

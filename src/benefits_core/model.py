@@ -28,6 +28,7 @@ from benefits_core.values import (
     collection,
     difference,
     money,
+    normal_reference,
     normal_user_id,
     sum_of,
     text,
@@ -77,10 +78,6 @@ def _product_ids(values: Iterable[str]) -> tuple[str, ...]:
     if len(set(product_ids)) < len(product_ids):
         raise InvalidValueError("product_ids", product_ids, "distinct ids")
     return product_ids
-
-
-def _reference(value: str) -> str:
-    return text(value, "reference", MAX_ID_LENGTH)
 
 
 def _amount(value: Decimal) -> Decimal:
@@ -135,14 +132,14 @@ class Grant:
     """Money that the employer gives to a user. A user gets at most one grant of each reference.
 
     :param user_id: who gets it.
-    :param reference: what it is for, such as ``budget-2027``; 1 to 64 code points.
+    :param reference: what it is for, such as ``budget-2027``; normalised, like a user id.
     :param amount: in money; a negative amount is a correction.
     :param signature: who gave it, when, and why.
     :raises InvalidValueError: a value breaks its field's rule.
     """
 
     user_id: str = attrs.field(converter=normal_user_id)
-    reference: str = attrs.field(converter=_reference)
+    reference: str = attrs.field(converter=normal_reference)
     amount: Decimal = attrs.field(converter=_amount)
     signature: Signature = attrs.field(validator=_is_signature)
 

@@ -97,7 +97,7 @@ class UserRepository(UserReader, Protocol):
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
         """Return those of these users that are stored, by id. The ids may be any strings.
 
-        Until this change ends, other changes wait for them, as at :meth:`get_or_add`.
+        Until this change ends, another change that locks one of them waits, as at :meth:`get_or_add`.
         """
 
     def rename(self, user_id: str, new_id: str) -> None:
@@ -113,8 +113,8 @@ class GrantRepository(GrantReader, Protocol):
     def add(self, grant: Grant, receiver: User) -> None:
         """Keep a grant, and its receiver as the grant leaves them; :meth:`~benefits_core.model.User.receive` returns them.
 
-        :raises InconsistentChangeError: this change has not locked the user; the receiver is another user, has a negative
-            balance, or owns something else; or the user has a grant of this reference.
+        :raises InconsistentChangeError: this change has not locked the user; the receiver is another user, owns
+            something else, or has not the balance of before and the amount; or the user has a grant of this reference.
         """
 
 

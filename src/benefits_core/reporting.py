@@ -50,8 +50,8 @@ class ListUsers:
     def __call__(self) -> Iterator[Account]:
         """Return the users one by one, in the sequence of their ids.
 
-        They are read page by page, so that any number of them needs little memory. A user or a grant that is added in the
-        meantime may be there or not.
+        They are read page by page, so that any number of them needs little memory. A user who is added in the
+        meantime may be there or not; a grant that is given in the meantime may be missing in the balance.
 
         :raises StorageUnavailableError: the store can't serve now.
         """

@@ -88,13 +88,31 @@ def normal_user_id(name: str) -> str:
 
     :raises InvalidUserIdError: the result does not have 1 to 64 code points, or contains a control character.
     """
-    if isinstance(name, str):
-        trimmed = name.strip()
+    normal = _normal(name)
+    if normal is None:
+        raise InvalidUserIdError("user_id", name, _text_rule(MAX_ID_LENGTH))
+    return normal
+
+
+def normal_reference(text: str) -> str:
+    """Return the reference of a grant without white space around it, NFC-normalised. Case matters.
+
+    :raises InvalidValueError: the result does not have 1 to 64 code points, or contains a control character.
+    """
+    normal = _normal(text)
+    if normal is None:
+        raise InvalidValueError("reference", text, _text_rule(MAX_ID_LENGTH))
+    return normal
+
+
+def _normal(text: object) -> str | None:
+    if isinstance(text, str):
+        trimmed = text.strip()
         if len(trimmed) <= MAX_DECOMPOSED_LENGTH:
             normal = unicodedata.normalize("NFC", trimmed)
             if 1 <= len(normal) <= MAX_ID_LENGTH and _is_text(normal):
                 return normal
-    raise InvalidUserIdError("user_id", name, _text_rule(MAX_ID_LENGTH))
+    return None
 
 
 def _is_text(value: str) -> bool:

@@ -37,7 +37,7 @@ __all__ = [
 def open_store(database: str, announce: Callable[[str], object]) -> SqliteStore:
     """Return the store over a database file, which is created, or brought up to date, as needed.
 
-    :param announce: is told in a sentence that the file is about to be brought up to date, and which copy is made before.
+    :param announce: called with one sentence before the schema is brought up to date; it names the copy.
     :raises StorageUnavailableError: the file can't be used; the message says why.
     """
     return SqliteStore(database, announce=announce)

@@ -131,7 +131,7 @@ _RULES: Final = (
         WHERE coalesce(retired_by, retired_at) IS NOT NULL
         AND NOT is_signature(retired_by, retired_at, retired_note)
         """,
-        "product {!r}: it was not retired by {!r} at {!r}",
+        "product {!r}: the signature of its retirement is invalid: {!r}, {!r}",
     ),
     (
         """
@@ -139,7 +139,7 @@ _RULES: Final = (
         WHERE coalesce(cancelled_by, cancelled_at) IS NOT NULL
         AND NOT is_signature(cancelled_by, cancelled_at, cancelled_note)
         """,
-        "order {}: it was not cancelled by {!r} at {!r}",
+        "order {}: the signature of its cancellation is invalid: {!r}, {!r}",
     ),
     (
         """
@@ -147,7 +147,7 @@ _RULES: Final = (
         WHERE NOT is_signature(given_by, given_at, note)
         OR reference IN (SELECT DISTINCT reference FROM grants WHERE NOT is_reference(reference))
         """,
-        "user {!r}: the grant {!r} was not given by {!r} at {!r}",
+        "user {!r}: the grant {!r} has an invalid reference or signature: {!r}, {!r}",
     ),
     (
         "SELECT count(*) FROM catalogue HAVING count(*) <> 1",

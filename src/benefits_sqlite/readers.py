@@ -16,7 +16,7 @@ from benefits_core.errors import StorageUnavailableError
 from benefits_core.model import Grant, Order, OrderLine, Product, Signature, User
 from benefits_core.values import from_cents
 
-# SQLite allows some 32,000 parameters a statement; no order comes near this many items.
+# SQLite allows some 32,000 parameters a statement; longer lists take several queries.
 _VALUES_PER_QUERY: Final = 1000
 
 SELECT_USER: Final = """

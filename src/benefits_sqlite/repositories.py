@@ -73,7 +73,7 @@ class Session:
     """One change on the connection that writes.
 
     :ivar state: what the change remembers, and whether it can still be used.
-    :ivar user_numbers: the primary key of each user that ``get_or_add`` has found, by user id.
+    :ivar user_numbers: the primary keys of the users that the change has read or inserted, by user id.
     :ivar new_users: the opening grants of the users that it has added, by user id, until they are inserted: with their
         first order, so that one statement stores them with the balance that the order leaves, or when they are read.
     """
@@ -197,8 +197,8 @@ class SqliteGrantRepository(SqliteGrantReader):
         """See :class:`~benefits_core.ports.GrantRepository`."""
         session = self._session
         session.state.require_usable()
+        session.insert_new_users()  # with the balance that they have without it
         session.state.add_grant(grant, receiver)
-        session.insert_new_users()
         number = session.user_numbers[receiver.user_id]
         self._query(
             "UPDATE users SET balance = ?, granted = granted + ? WHERE user_number = ?",

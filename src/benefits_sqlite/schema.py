@@ -97,7 +97,7 @@ _GRANTS = """
         PRIMARY KEY (user_number, reference)
     ) STRICT, WITHOUT ROWID
     """
-# The first order tells since when a user is known. Who has placed none is as if they had come now.
+# An opening grant gets the time of the user's first order, or of the migration if there is none.
 _OPENING_GRANTS = """
     INSERT INTO grants
     SELECT user_number, 'opening', 0, granted, 'benefits', coalesce(first, ?), ''
@@ -144,7 +144,9 @@ def cancel_orders(db: Database) -> None:
     db.execute("ALTER TABLE orders ADD COLUMN cancelled_note TEXT NOT NULL DEFAULT ''")
     db.execute("ALTER TABLE order_lines ADD COLUMN name TEXT NOT NULL DEFAULT ''")
     db.execute(
-        "UPDATE order_lines SET name = (SELECT name FROM products WHERE product_id = order_lines.product_id)"
+        "UPDATE order_lines SET name ="
+        # A product may have been deleted by hand.
+        " coalesce((SELECT name FROM products WHERE product_id = order_lines.product_id), product_id)"
     )
     db.execute(_CANCELLED_LINES)
 

@@ -48,7 +48,7 @@ class SqliteStore:
     :param path: the file; it is created, and its schema brought up to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
     :param file_id: if given, the :attr:`file_id` of another store: this one opens that very file, or none.
-    :param announce: is told in a sentence that the schema is about to be brought up to date, and which copy is made before.
+    :param announce: called with one sentence before the schema is brought up to date; it names the copy.
     :ivar file_id: the device and the inode number of the file.
     :raises StorageUnavailableError: the file can't be opened or copied, or isn't one of ours.
     """
@@ -124,7 +124,7 @@ class SqliteStore:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("BEGIN IMMEDIATE")
-                with db.conn, self._copy_of_earlier(db):
+                with self._copy_of_earlier(db), db.conn:
                     migrations.apply(db)
             finally:
                 lock.release()
@@ -139,7 +139,9 @@ class SqliteStore:
         name = f"{self._real_path}.before-{pending[0].name}"
         copies = map(Path, chain([name], (f"{name}-{number}" for number in count(2))))
         copy = next(copy for copy in copies if not copy.exists())
-        self._announce(f"{self.path} is brought up to date; {copy} is a copy of it as it was before.")
+        self._announce(
+            f"{self.path} is of an earlier version; it is copied to {copy}, then brought up to date."
+        )
         back_up_database(self.path, copy)
         try:
             yield

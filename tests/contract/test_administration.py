@@ -882,3 +882,28 @@ class TestRefusedName:
             work.users.rename("jo", "bo")
 
         assert "this change has not locked this user" in refused(store, do)
+
+
+def test_a_user_who_is_new_gets_a_grant_before_anything_is_read(store: Store) -> None:
+    def give_at_once(work: UnitOfWork) -> None:
+        user = work.users.get_or_add(opening("jo"))
+        grant = Grant("jo", "bonus", Decimal(100), SIGNED)
+        work.grants.add(grant, user.receive(grant, Decimal(500)))
+
+    store.change(give_at_once)
+
+    assert store.users.get("jo") == User("jo", Decimal(600))
+    assert store.grants.sums(["jo"]) == {"jo": Decimal(600)}
+
+
+@pytest.mark.parametrize("balance", ["500", "599.99", "600.01", "400"])
+def test_a_grant_that_leaves_another_balance_than_its_amount_makes_is_refused(
+    store: Store, balance: str
+) -> None:
+    def give(work: UnitOfWork) -> None:
+        work.users.get_or_add(opening("jo"))
+        work.grants.add(Grant("jo", "bonus", Decimal(100), SIGNED), User("jo", Decimal(balance)))
+
+    with pytest.raises(InconsistentChangeError, match=f"it leaves a balance of {balance}"):
+        store.change(give)
+    assert store.users.get("jo") is None

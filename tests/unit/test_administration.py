@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import attrs
@@ -34,6 +35,7 @@ from benefits_core import (
     RetireProducts,
     Signature,
     Store,
+    UnitOfWork,
     User,
     UsersNotFoundError,
 )
@@ -217,7 +219,7 @@ class TestGrantMoney:
     def test_the_reference_of_the_opening_grant_is_reserved(self, store: MemoryStore, amounts: Any) -> None:
         refusal = self.refused(store, InvalidValueError, "opening", amounts, SIGNED)
 
-        assert str(refusal) == "reference must be another one: it is reserved, not 'opening'"
+        assert str(refusal) == "reference must be another one than the reserved one, not 'opening'"
 
     def test_a_user_in_two_spellings_is_refused(self, store: MemoryStore) -> None:
         amounts = {"al": Decimal(1), "Jose\u0301": Decimal(1), "José ": Decimal(2)}
@@ -480,3 +482,73 @@ class TestRehearsal:
 def test_a_signature_is_valid(values: tuple[Any, Any, Any], field: str) -> None:
     with pytest.raises(InvalidValueError, match=f"^{field} must be"):
         Signature(*values)
+
+
+@attrs.frozen
+class Meanwhile:
+    """Users of a change; another change does something after the first of them were read, as with locks on rows."""
+
+    users: Any
+    do: Callable[[], object]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.users, name)
+
+    def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
+        """Let the other change happen before the users are locked."""
+        self.do()
+        return dict(self.users.lock(user_ids))
+
+
+class RowLocks:
+    """A store in which users are erased between the first look of a change and its first lock."""
+
+    def __init__(self, store: MemoryStore, erased: str) -> None:
+        self.store, self.erased = store, erased
+        self.users, self.grants, self.products, self.orders = (
+            store.users,
+            store.grants,
+            store.products,
+            store.orders,
+        )
+        self.ping = store.ping
+
+    def change(self, do: Callable[[Any], Any]) -> Any:
+        """Run a change, with another one in between."""
+
+        def interleaved(work: UnitOfWork) -> Any:
+            def erase() -> None:
+                if self.erased in work.users.lock([self.erased]):
+                    work.users.rename(self.erased, "erased-0123456789abcdef")
+
+            unit = SimpleNamespace(
+                users=Meanwhile(work.users, erase),
+                grants=work.grants,
+                products=work.products,
+                orders=work.orders,
+            )
+            return do(unit)
+
+        return self.store.change(interleaved)
+
+
+class TestOverLocksOnRows:
+    """A store that locks users one by one may keep other changes until then."""
+
+    def test_an_order_whose_user_is_erased_meanwhile_is_cancelled(self) -> None:
+        store = with_two_orders(MemoryStore())
+        assert isinstance(store, MemoryStore)
+        [cancelled] = CancelOrders(RowLocks(store, "jo"))(["1"], SIGNED)
+
+        assert cancelled.user_id == "erased-0123456789abcdef"
+        assert store.users.get("erased-0123456789abcdef") == User(
+            "erased-0123456789abcdef", Decimal(500), ("flu-shot",)
+        )
+
+    def test_a_user_who_is_erased_meanwhile_gets_no_grant_that_all_get(self) -> None:
+        store = with_two_orders(MemoryStore())
+        assert isinstance(store, MemoryStore)
+        add_user(store, "al")
+        outcome = GrantMoney(RowLocks(store, "jo"))("bonus", Decimal(5), SIGNED)
+
+        assert (outcome.given, outcome.had) == (("al",), ())

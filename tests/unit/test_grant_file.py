@@ -209,3 +209,7 @@ def test_users_that_were_exported_can_be_granted_to(benefits: Command) -> None:
         "",
     )
     assert benefits.balances() == dict.fromkeys(["bo", "jo", *names], Decimal(505))
+
+
+def test_lines_that_a_spreadsheet_leaves_empty_are_skipped() -> None:
+    assert read_grants(b"user_id,amount\njo,5\n,\n\n,\nbo,6\n", None) == {"jo": Decimal(5), "bo": Decimal(6)}

@@ -343,7 +343,7 @@ class TestCopy:
         copy = tmp_path / f"benefits.db.before-{next_name}"
 
         assert open_and_close(path) == [
-            f"{path} is brought up to date; {copy} is a copy of it as it was before."
+            f"{path} is of an earlier version; it is copied to {copy}, then brought up to date."
         ]
         assert copies(path) == [copy.name]
         assert content(copy) == before != content(path)
@@ -380,7 +380,7 @@ class TestCopy:
         link.symlink_to(path)
 
         assert open_and_close(link) == [
-            f"{link} is brought up to date; {path}.before-grant_money is a copy of it as it was before."
+            f"{link} is of an earlier version; it is copied to {path}.before-grant_money, then brought up to date."
         ]
         assert (copies(link), copies(path)) == ([], ["real.db.before-grant_money"])
 
@@ -438,7 +438,7 @@ class TestCopy:
         copy = f"{small}/benefits.db.before-grant_money"
         announced, failed = done.stderr.splitlines()
         assert done.returncode == 2
-        assert announced.endswith(f"{copy} is a copy of it as it was before.")
+        assert announced.endswith(f"it is copied to {copy}, then brought up to date.")
         assert failed == (
             f"benefits: {small}/benefits.db: it can't be copied to {copy}: database or disk is full"
         )

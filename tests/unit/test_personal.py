@@ -111,7 +111,7 @@ def test_an_export_that_can_not_be_written_is_no_success() -> None:
 
 
 def test_an_erased_user_is_found_nowhere_under_the_old_id(benefits: Command) -> None:
-    status, out, err = benefits("erase", " johanna ")
+    status, out, err = benefits("erase", " johanna ", "--yes")
 
     said = ERASED.fullmatch(out)
     assert (status, err) == (0, "")
@@ -127,7 +127,7 @@ def test_an_erased_user_is_found_nowhere_under_the_old_id(benefits: Command) -> 
 
 def test_orders_and_grants_of_an_erased_user_stay(benefits: Command) -> None:
     before = benefits("report")
-    new_id = benefits("erase", "johanna")[1].split()[3]
+    new_id = benefits("erase", "johanna", "--yes")[1].split()[3]
 
     assert benefits.balances()[new_id] == Decimal("424.11")
     assert [row["what"] for row in benefits.rows("show", new_id)] == [
@@ -142,13 +142,13 @@ def test_orders_and_grants_of_an_erased_user_stay(benefits: Command) -> None:
 
 
 def test_an_erased_user_who_comes_back_is_a_new_user(benefits: Command) -> None:
-    benefits("erase", "johanna")
+    benefits("erase", "johanna", "--yes")
     with SqliteStore("benefits.db") as store:
         add_user(store, "johanna", 7)
 
     assert benefits.balances()["johanna"] == 7
     assert [row["reference"] for row in benefits.rows("show", "johanna")] == ["opening"]
-    first, second = (benefits("erase", name)[0] for name in ("johanna", "johanna"))
+    first, second = (benefits("erase", name, "--yes")[0] for name in ("johanna", "johanna"))
     assert (first, second) == (0, 1)
     assert benefits("check")[0] == 0
 
@@ -165,13 +165,13 @@ from benefits_service import main
 from benefits_sqlite.repositories import SqliteUserRepository
 rename = SqliteUserRepository.rename
 SqliteUserRepository.rename = lambda *arguments: (rename(*arguments), os._exit(9))
-sys.argv = ["benefits", "erase", "johanna"]
+sys.argv = ["benefits", "erase", "johanna", "--yes"]
 main()
 """
     crashed = subprocess.run([sys.executable, "-c", program], stdin=subprocess.DEVNULL, check=False)
     assert crashed.returncode == 9
     assert list(benefits.balances()) == ["bo", "johanna"]
-    assert benefits("erase", "johanna")[0] == 0
+    assert benefits("erase", "johanna", "--yes")[0] == 0
     assert benefits("check")[0] == 0
 
 
@@ -232,3 +232,16 @@ def test_on_a_terminal_it_asks_first(
     question = "" if options else "Erase johanna for ever? [y/N]: "
     assert (done.returncode, done.stderr.rstrip("\n")) == (status, question)
     assert ("johanna" not in benefits.balances()) is erased
+
+
+def test_without_a_terminal_it_has_to_be_told_yes(benefits: Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benefits_service", "erase", "johanna"],
+        input="y\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (2, "benefits: there is no terminal to ask at; use --yes\n")
+    assert "johanna" in benefits.balances()

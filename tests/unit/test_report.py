@@ -105,7 +105,6 @@ class TestReport:
             (["--until", "2026-11-30", "--timezone", "Asia/Tokyo"], []),
             (["--since", "2026-12-01", "--until", "2026-12-01", "--timezone", "Asia/Tokyo"], ["2026-12"] * 2),
             (["--since", "2027-03-06"], []),
-            (["--since", "2027-01-01", "--until", "2026-01-01"], []),
         ],
     )
     def test_a_period_can_be_chosen(self, benefits: Command, options: list[str], months: list[str]) -> None:
@@ -122,7 +121,7 @@ class TestReport:
             (["--currency", "eur"], "'eur' is not a code of three capital letters such as EUR."),
             (["--chart", "."], "File '.' is a directory."),
             (["--chart", "none/chart.svg"], "none/chart.svg: No such file or directory"),
-            (["--chart", "/dev/full"], "/dev/full: No space left on device"),
+            (["--chart", "none/chart.svg"], "none/chart.svg: No such file or directory"),
             (["--database", "none.db"], "none.db: there is no such file"),
         ],
     )
@@ -149,7 +148,7 @@ class TestReport:
                 for number, line in enumerate(REPORT.splitlines())
             )
             + "\n",
-            "chart.svg shows it.\n",
+            "The chart is in chart.svg.\n",
         )
         texts = texts_of(Path("chart.svg"))
         assert {"2026-11", "2026-12", "2027-01", "2027-02", "2027-03", "EUR"} <= set(texts)
@@ -324,3 +323,22 @@ class TestChart:
 
         assert bars_of(file) == []
         assert "Spent on benefits, by month" in texts_of(file)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_chart_replaces_nothing_but_an_svg_file(benefits: Command) -> None:
+    before = Path("benefits.db").read_bytes()
+    status, out, err = benefits("report", "--chart", "benefits.db")
+
+    assert (status, out) == (2, "")
+    assert "benefits.db is not the name of an SVG file, such as 2026.svg." in err
+    assert Path("benefits.db").read_bytes() == before
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("command", ["report", "orders"])
+def test_a_period_that_ends_before_it_begins_is_a_mistake(benefits: Command, command: str) -> None:
+    status, out, err = benefits(command, "--since", "2026-11-02", "--until", "2026-11-01")
+
+    assert (status, out) == (2, "")
+    assert "--since is later than --until." in err

@@ -122,7 +122,7 @@ def test_serve_says_that_it_brings_a_database_up_to_date_and_where_the_copy_is(
     serving = f"Serving benefits.db at http://127.0.0.1:{port} with 1 worker process; Ctrl-C stops.\n"
     assert benefits("serve", "--port", port, "--workers", 1) == (
         0,
-        f"benefits.db is brought up to date; {copy} is a copy of it as it was before.\n{serving}",
+        f"benefits.db is of an earlier version; it is copied to {copy}, then brought up to date.\n{serving}",
         "",
     )
     assert copy.exists()

@@ -48,6 +48,7 @@ from benefits_service.commands.common import Failure, NotFound, examples, messag
         "benefits backup copy.db      # copy it, also while the service runs",
         "benefits check               # verify it, also while the service runs",
         "benefits orders              # list all orders",
+        "benefits grant bonus 50 --all    # give 50 to every user, once",
         "benefits serve --help        # show the options of one command",
     ),
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from benefits_core import OPENING_BALANCE, InvalidValueError
 from benefits_core.values import MAX_MONEY, change_of_money, money
 from benefits_service.commands.common import setting
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 # Decimal reads more than this: exponents, digits of other scripts, and low lines between digits.
 _AMOUNT: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -38,10 +41,12 @@ def _parse_opening_balance(_: click.Context, __: click.Parameter, text: str) -> 
         ) from error
 
 
-opening_balance_option: Final = setting(
-    "--opening-balance",
-    callback=_parse_opening_balance,
-    default=str(OPENING_BALANCE),
-    metavar="AMOUNT",
-    help="The opening balance of a new user.",
-)
+def opening_balance_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option ``--opening-balance``."""
+    return setting(
+        "--opening-balance",
+        callback=_parse_opening_balance,
+        default=str(OPENING_BALANCE),
+        metavar="AMOUNT",
+        help=help_text,
+    )

@@ -67,7 +67,9 @@ def draw(spending: Sequence[Spending], file: Path, currency: str | None) -> None
         axes.legend(bars, [_plain(name) for name, _ in labelled], loc="upper left", bbox_to_anchor=(1, 1))
         drawn = BytesIO()
         figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
-    file.write_bytes(drawn.getvalue())
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.write_bytes(drawn.getvalue())
+    unfinished.replace(file)
 
 
 def _plain(name: str) -> str:

@@ -15,6 +15,7 @@ from benefits_core.values import normal_user_id
 from benefits_service.composition import open_store
 from benefits_service.output import printable, standard_output_failure
 from benefits_service.settings import DATABASE
+from benefits_service.user_ids import folded_user_id
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -85,10 +86,38 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
 database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
 
 
+# Under which the context of a command remembers whether user ids are case-folded.
+_FOLDED: Final = "benefits.folded"
+
+
+def _remember_folding(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - as click calls it
+    ctx.meta[_FOLDED] = value
+
+
+case_option = setting(
+    "--identity-case-insensitive",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_folding,
+    help="Case-fold user ids, as a service does that has this setting.",
+)
+"""For commands that name users: a service that ignores case would not find others, and refuses to start beside them."""
+
+
+def user_id_of(name: str) -> str:
+    """Return a user id as the service would take it.
+
+    :raises InvalidUserIdError: it is not a valid user id.
+    """
+    folded = click.get_current_context().meta.get(_FOLDED, False)
+    return folded_user_id(name) if folded else normal_user_id(name)
+
+
 def parse_user(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
     """Return the normalised user id: a callback of an argument or an option."""
     try:
-        return None if name is None else normal_user_id(name)
+        return None if name is None else user_id_of(name)
     except InvalidUserIdError as error:
         raise click.BadParameter(f"{error}.") from error
 

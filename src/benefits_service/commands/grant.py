@@ -14,6 +14,7 @@ from benefits_core import (
     GrantMoney,
     GrantOutcome,
     GrantRefusedError,
+    InvalidUserIdError,
     InvalidValueError,
     Signature,
     UsersNotFoundError,
@@ -22,11 +23,13 @@ from benefits_core.values import sum_of
 from benefits_service.commands.amounts import amount_of, opening_balance_option
 from benefits_service.commands.common import (
     Failure,
+    case_option,
     database_option,
     examples,
     existing_store,
     not_found,
     say,
+    user_id_of,
 )
 from benefits_service.commands.grant_file import read_grants
 from benefits_service.commands.signing import dry_run_option, signature_options
@@ -56,7 +59,8 @@ _NEGATIVE_AMOUNT: Final = re.compile(r"-\.?\d")
     help="Grant to the users in this CSV file. It has a column user_id and, unless there is an AMOUNT, amount.",
 )
 @click.option("--create", is_flag=True, help="Create unknown users first, with the opening balance.")
-@opening_balance_option
+@opening_balance_option("The opening balance of users that --create adds: name the one that the service has.")
+@case_option
 @signature_options
 @dry_run_option
 @database_option
@@ -78,6 +82,10 @@ def grant(  # noqa: PLR0913 - one argument for each option
     nothing. A negative amount is a correction; it can't make a balance negative. The reference "opening" is reserved.
     """
     _refuse_unknown_options(reference, *amount_and_users)
+    if to_all and create:
+        raise click.UsageError(
+            "--all grants to known users: leave out --create.", click.get_current_context()
+        )
     amounts = _amounts(amount_and_users, to_all=to_all, file=file)
     with existing_store(database) as store:
         try:
@@ -120,14 +128,17 @@ def _amounts(
         raise click.UsageError(f"{error}.", context) from error
     if file is not None:
         try:
-            return read_grants(read_at_most(file), amount)
+            return read_grants(read_at_most(file), amount, user_id_of)
         except OSError as error:
             raise Failure(f"{file}: {error.strerror}; name a CSV file") from error
         except InvalidFileError as error:
             raise Failure(f"{file}: {error}; nothing was granted") from error
     if amount is None:
         raise click.UsageError("Missing argument AMOUNT.", context)
-    return amount if to_all else dict.fromkeys(users, amount)
+    try:
+        return amount if to_all else dict.fromkeys(map(user_id_of, users), amount)
+    except InvalidUserIdError as error:
+        raise click.UsageError(f"{error}; nothing was granted.", context) from error
 
 
 def _describe(

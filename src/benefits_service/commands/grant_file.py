@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -17,11 +17,14 @@ _USER_ID: Final = "user_id"
 _AMOUNT: Final = "amount"
 
 
-def read_grants(file: bytes, amount: Decimal | None) -> dict[str, Decimal]:
+def read_grants(
+    file: bytes, amount: Decimal | None, user_id_of: Callable[[str], str] = normal_user_id
+) -> dict[str, Decimal]:
     """Return what each user of a file gets, by user id.
 
     :param file: CSV in UTF-8, with a header. Other columns than ``user_id`` and ``amount`` are ignored.
     :param amount: what each of them gets; None to take it from the file.
+    :param user_id_of: returns the user id of a name, or raises InvalidUserIdError.
     :raises InvalidFileError: it is no such file.
     """
     rows = csv.DictReader(io.StringIO(decode(file), newline=""), strict=True)
@@ -29,7 +32,9 @@ def read_grants(file: bytes, amount: Decimal | None) -> dict[str, Decimal]:
     try:
         _require_columns(rows.fieldnames or (), with_amount=amount is None)
         for row in rows:
-            user_id, amount_of_row = _parse(row, amount)
+            if not any(row.values()):
+                continue  # spreadsheets leave such lines
+            user_id, amount_of_row = _parse(row, amount, user_id_of)
             if user_id in amounts:
                 raise ValueError(f"{user_id!r} is in a line before")  # noqa: TRY301 - as the other mistakes
             amounts[user_id] = amount_of_row
@@ -48,8 +53,10 @@ def _require_columns(columns: Sequence[str], *, with_amount: bool) -> None:
         raise ValueError("the header has a column amount; leave it out, or do not name an AMOUNT")
 
 
-def _parse(row: Mapping[str, str | None], amount: Decimal | None) -> tuple[str, Decimal]:
+def _parse(
+    row: Mapping[str, str | None], amount: Decimal | None, user_id_of: Callable[[str], str]
+) -> tuple[str, Decimal]:
     if None in row:  # where the reader puts what is left: the cents after a decimal comma, for example
         raise ValueError("it has more cells than the header; an amount has a decimal point")
-    user_id = normal_user_id(text_of(row[_USER_ID] or ""))
+    user_id = user_id_of(text_of(row[_USER_ID] or ""))
     return user_id, amount_of((row[_AMOUNT] or "").strip()) if amount is None else amount

@@ -8,7 +8,14 @@ from datetime import datetime
 import click
 
 from benefits_core import Entry, Grant, ListOrders, ListUsers, Order, ShowUser, Signature, UsersNotFoundError
-from benefits_service.commands.common import database_option, examples, existing_store, not_found, parse_user
+from benefits_service.commands.common import (
+    case_option,
+    database_option,
+    examples,
+    existing_store,
+    not_found,
+    parse_user,
+)
 from benefits_service.commands.periods import Period, period_options
 from benefits_service.commands.tables import Row, Table, table_options
 
@@ -35,7 +42,8 @@ def products(*, table: Table, database: str) -> None:
     epilog=examples(
         "benefits users",
         "benefits users --format csv",
-    )
+    ),
+    short_help="List all users and their balances.",
 )
 @table_options
 @database_option
@@ -58,6 +66,7 @@ def users(*, table: Table, database: str) -> None:
     )
 )
 @click.option("--user", callback=parse_user, metavar="USER", help="Only the orders of this user.")
+@case_option
 @click.option("--cancelled", is_flag=True, help="Only orders that were cancelled.")
 @period_options
 @click.option("--lines", is_flag=True, help="Print a row for each product, instead of one for each order.")
@@ -100,9 +109,11 @@ def _cancelled_at(order: Order) -> datetime | None:
     epilog=examples(
         "benefits show johndoe",
         "benefits show johndoe --format csv",
-    )
+    ),
+    short_help="Show what changed a user's balance.",
 )
 @click.argument("user", callback=parse_user)
+@case_option
 @table_options
 @database_option
 def show(*, user: str, table: Table, database: str) -> None:

@@ -20,8 +20,8 @@ _LAST_YEAR: Final = 9000
 class Period:
     """A period of whole days.
 
-    :param since: its first moment; None if it has always been.
-    :param before: the moment at which it is over; None if it is never.
+    :param since: its first moment; None for no lower limit.
+    :param before: the first moment after it; None for no upper limit.
     :param timezone: that of its days; None for that of this machine.
     """
 
@@ -50,6 +50,8 @@ def period_options(command: Callable[..., None]) -> Callable[..., None]:
         timezone: tzinfo | None,
         **options: Any,  # noqa: ANN401
     ) -> None:
+        if since is not None and until is not None and since > until:
+            raise click.UsageError("--since is later than --until.", click.get_current_context())
         next_day = None if until is None else until + timedelta(days=1)
         period = Period(_beginning(since, timezone), _beginning(next_day, timezone), timezone)
         command(period=period, **options)

@@ -12,6 +12,8 @@ import msgspec
 from benefits_core import EraseUser, Store, UsersNotFoundError
 from benefits_http import wire
 from benefits_service.commands.common import (
+    Failure,
+    case_option,
     currency_option,
     database_option,
     examples,
@@ -32,8 +34,10 @@ from benefits_service.output import printable
         "benefits export-user johndoe",
         "benefits export-user johndoe --currency EUR",
     ),
+    short_help="Print all that is kept of a user.",
 )
 @click.argument("user", callback=parse_user)
+@case_option
 @currency_option
 @database_option
 def export_user(*, user: str, currency: str | None, database: str) -> None:
@@ -66,22 +70,35 @@ def _values(value: attrs.AttrsInstance) -> dict[str, Any]:
     epilog=examples(
         "benefits erase johndoe --dry-run",
         "benefits erase johndoe",
-    )
+        "benefits erase johndoe --yes",
+    ),
+    short_help="Replace a user's id by one that says nothing.",
 )
 @click.argument("user", callback=parse_user)
+@case_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @dry_run_option
 @database_option
-def erase(*, user: str, dry_run: bool, database: str) -> None:
+def erase(*, user: str, yes: bool, dry_run: bool, database: str) -> None:
     """Forget who USER was: replace the id everywhere by one that says nothing.
 
-    The orders and grants stay, for the books. It can't be undone, so it asks first on a terminal. Backups, notes, logs and
-    what a proxy keeps are not changed.
+    The orders and grants stay, for the books. It can't be undone, so it asks first. Backups, notes, logs and what a proxy
+    keeps are not changed.
     """
     with existing_store(database) as store:
-        if not dry_run and sys.stdin.isatty():
-            click.confirm(f"Erase {printable(user)} for ever?", abort=True, err=True)
         try:
-            new_id = EraseUser(store)(user, dry_run=dry_run)
+            new_id = EraseUser(store)(user, dry_run=True)
+            if not dry_run:
+                _confirm(user, yes=yes)
+                new_id = EraseUser(store)(user)
         except UsersNotFoundError as error:
             raise not_found("user", error.user_ids, SEE_USERS) from error
     say(f"To be erased: {user}." if dry_run else f"Erased: {user} is {new_id} now.")
+
+
+def _confirm(user: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure("there is no terminal to ask at; use --yes")
+    click.confirm(f"Erase {printable(user)} for ever?", abort=True, err=True)

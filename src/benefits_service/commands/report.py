@@ -12,6 +12,13 @@ from benefits_service.commands.periods import Period, period_options
 from benefits_service.commands.tables import Table, table_options
 
 
+def _require_svg(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
+    # A mistyped name must not replace the database.
+    if file is not None and file.suffix.lower() != ".svg":
+        raise click.BadParameter(f"{file} is not the name of an SVG file, such as 2026.svg.")
+    return file
+
+
 @click.command(
     epilog=examples(
         "benefits report",
@@ -23,7 +30,8 @@ from benefits_service.commands.tables import Table, table_options
 @click.option(
     "--chart",
     type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
+    callback=_require_svg,
+    metavar="FILE.svg",
     help="Draw it as SVG, too. This needs the extra benefits[chart]. FILE is replaced if it exists.",
 )
 @table_options
@@ -41,7 +49,7 @@ def report(*, period: Period, chart: Path | None, table: Table, database: str) -
             draw(spending, chart, table.currency)
         except OSError as error:
             raise Failure(f"{chart}: {error.strerror}") from error
-        warn(f"{chart} shows it.")
+        warn(f"The chart is in {chart}.")
     table.print(
         ["month", "product_id", "name", "count", "spent"],
         ((f"{row.month:%Y-%m}", row.product_id, row.name, row.count, row.spent) for row in spending),

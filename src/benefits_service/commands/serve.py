@@ -77,7 +77,7 @@ def _require_build(_: click.Context, __: click.Parameter, folder: Path | None) -
     show_default="one for each processor, at most 4",
     help="The number of worker processes.",
 )
-@opening_balance_option
+@opening_balance_option("The opening balance of a new user.")
 @setting(
     "--cors-origin",
     "cors_origins",
