@@ -121,7 +121,6 @@ class TestReport:
             (["--currency", "eur"], "'eur' is not a code of three capital letters such as EUR."),
             (["--chart", "."], "File '.' is a directory."),
             (["--chart", "none/chart.svg"], "none/chart.svg: No such file or directory"),
-            (["--chart", "none/chart.svg"], "none/chart.svg: No such file or directory"),
             (["--database", "none.db"], "none.db: there is no such file"),
         ],
     )
