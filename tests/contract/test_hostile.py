@@ -174,7 +174,7 @@ def test_a_tricky_path_is_answered_as_the_contract_says(service: Service, path: 
 def test_every_method_everywhere_is_answered_without_html(service: Service, method: str, path: str) -> None:
     answer = service.request(method, path)
 
-    assert answer.status in {200, 404, 405}
+    assert answer.status in {200, 400, 404, 405}  # a list of orders needs the name of a user
     assert answer.headers.get("content-type") in {None, JSON}
     assert (answer.status == 405) == ("allow" in answer.headers and method != "OPTIONS")
 
