@@ -30,6 +30,9 @@ def leave(database: Path, *endings: str) -> Path:
     with closing(sqlite3.connect(database)) as connection:
         with connection:
             connection.execute("INSERT INTO users VALUES (1, 'jo', 50000, 50000)")
+            connection.execute(
+                "INSERT INTO grants VALUES (1, 'opening', 0, 50000, 'benefits', '2026-07-01T12:00:00+00:00', '')"
+            )
         for ending in ("", *endings):
             shutil.copy(f"{database}{ending}", folder)
     return folder / database.name
