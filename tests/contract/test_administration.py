@@ -907,3 +907,12 @@ def test_a_grant_that_leaves_another_balance_than_its_amount_makes_is_refused(
     with pytest.raises(InconsistentChangeError, match=f"it leaves a balance of {balance}"):
         store.change(give)
     assert store.users.get("jo") is None
+
+
+@pytest.mark.parametrize(("reference", "amount"), [("bonus", 500), ("opening", -1)])
+def test_a_user_is_added_by_an_opening_grant_only(store: Store, reference: str, amount: int) -> None:
+    grant = Grant("jo", reference, Decimal(amount), SIGNED)
+
+    with pytest.raises(InconsistentChangeError, match=f"{amount}.00 can't be an opening balance"):
+        store.change(lambda work: work.users.get_or_add(grant))
+    assert store.users.get("jo") is None

@@ -459,3 +459,10 @@ def test_the_time_of_an_order_needs_a_timezone(moment: Any) -> None:
 def test_what_a_user_owns_is_a_sequence_of_distinct_ids(product_ids: Any) -> None:
     with pytest.raises(InvalidValueError, match="product_ids"):
         User("johndoe", Decimal(1), product_ids)
+
+
+def test_a_user_receives_no_grant_of_another_user() -> None:
+    grant = Grant("al", "bonus", Decimal(5), SIGNED)
+
+    with pytest.raises(InvalidValueError, match="grant must be a grant to 'jo'"):
+        User("jo", Decimal(500)).receive(grant, Decimal(500))
