@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from itertools import chain, islice
-from secrets import token_hex
+from os import urandom
 from typing import Final, TypeVar
 
 import attrs
@@ -307,7 +307,7 @@ class EraseUser:
         :raises UsersNotFoundError: there is no such user.
         :raises StorageUnavailableError: the store can't serve now.
         """
-        normal, new_id = normal_user_id(user_id), f"erased-{token_hex(8)}"
+        normal, new_id = normal_user_id(user_id), f"erased-{urandom(8).hex()}"
 
         def erase(work: UnitOfWork) -> str:
             if normal not in work.users.lock([normal]):
