@@ -78,8 +78,8 @@ def grant(  # noqa: PLR0913 - one argument for each option
 ) -> None:
     """Grant AMOUNT to each USER: to all of them, or to none.
 
-    A user gets at most one grant of each REFERENCE, so the command can be repeated: who had the grant already gets
-    nothing. A negative amount is a correction; it can't make a balance negative. The reference "opening" is reserved.
+    A user gets at most one grant of each REFERENCE, so the command can be repeated: a user who has the grant already
+    gets nothing. A negative amount is a correction; it can't make a balance negative. The reference "opening" is reserved.
     """
     _refuse_unknown_options(reference, *amount_and_users)
     if to_all and create:
