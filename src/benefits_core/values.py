@@ -88,10 +88,7 @@ def normal_user_id(name: str) -> str:
 
     :raises InvalidUserIdError: the result does not have 1 to 64 code points, or contains a control character.
     """
-    normal = _normal(name)
-    if normal is None:
-        raise InvalidUserIdError("user_id", name, _text_rule(MAX_ID_LENGTH))
-    return normal
+    return _normal(name, "user_id", InvalidUserIdError)
 
 
 def normal_reference(text: str) -> str:
@@ -99,20 +96,17 @@ def normal_reference(text: str) -> str:
 
     :raises InvalidValueError: the result does not have 1 to 64 code points, or contains a control character.
     """
-    normal = _normal(text)
-    if normal is None:
-        raise InvalidValueError("reference", text, _text_rule(MAX_ID_LENGTH))
-    return normal
+    return _normal(text, "reference", InvalidValueError)
 
 
-def _normal(text: object) -> str | None:
+def _normal(text: object, field: str, error: type[InvalidValueError]) -> str:
     if isinstance(text, str):
         trimmed = text.strip()
         if len(trimmed) <= MAX_DECOMPOSED_LENGTH:
             normal = unicodedata.normalize("NFC", trimmed)
             if 1 <= len(normal) <= MAX_ID_LENGTH and _is_text(normal):
                 return normal
-    return None
+    raise error(field, text, _text_rule(MAX_ID_LENGTH))
 
 
 def _is_text(value: str) -> bool:

@@ -172,8 +172,8 @@ class SqliteUserRepository(SqliteUserReader):
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
         """See :class:`~benefits_core.ports.UserRepository`."""
         state, users = self._session.state, {}
-        self._session.insert_new_users()
-        for number, user in users_from(select_in(self._query, SELECT_THESE_USERS, user_ids)):
+        rows = select_in(self._session.query_inserted, SELECT_THESE_USERS, user_ids)
+        for number, user in users_from(rows):
             self._session.user_numbers[user.user_id] = number
             state.users[user.user_id] = users[user.user_id] = user
         return users

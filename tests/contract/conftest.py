@@ -1,4 +1,4 @@
-"""Fixtures: every store in turn, and a database with a catalogue."""
+"""Fixtures: every store in turn, a client of the API over it, and a database with a catalogue."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
-from benefits_core import Store
+from benefits_core import Store, UseCases
+from benefits_http import create_app
+from contract.builders import stocked
 from contract.running import seed
 from contract.stores import STORES, StoreKind
 
@@ -32,3 +35,17 @@ def database(tmp_path: Path) -> Path:
     path = tmp_path / "benefits.db"
     seed(path)
     return path
+
+
+@pytest.fixture(params=["", "/api"])
+def prefix(request: pytest.FixtureRequest) -> str:
+    """Return where the API is called: the React frontend uses the root."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[FlaskClient]:
+    """Return a client of the application over a stocked store."""
+    with create_app(UseCases.over(stocked(store))).test_client() as opened:
+        yield opened

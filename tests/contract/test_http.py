@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -15,23 +14,9 @@ from werkzeug.test import TestResponse
 
 from benefits_core import OfferProducts, Store, UseCases
 from benefits_http import create_app
-from contract.builders import NETFLIX, order, stocked
+from contract.builders import NETFLIX, order
 
 NO_STORE = "no-store"
-
-
-@pytest.fixture(params=["", "/api"])
-def prefix(request: pytest.FixtureRequest) -> str:
-    """Return where the API is called: the React frontend uses the root."""
-    found: str = request.param
-    return found
-
-
-@pytest.fixture
-def client(store: Store) -> Iterator[FlaskClient]:
-    """Return a client of the application over a stocked store."""
-    with create_app(UseCases.over(stocked(store))).test_client() as opened:
-        yield opened
 
 
 def post(

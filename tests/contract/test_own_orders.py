@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -23,30 +22,14 @@ from benefits_core import (
     Product,
     RetireProducts,
     Store,
-    UseCases,
 )
-from benefits_http import create_app
 from benefits_http.errors import INVALID_REQUEST, error_spec
 from benefits_sqlite import SqliteStore
-from contract.builders import NETFLIX, SIGNED, add_user, buy, order, stocked, with_two_orders
+from contract.builders import NETFLIX, SIGNED, add_user, buy, order, with_two_orders
 from contract.running import running
 from waiting import wait_for
 
 FREE_PRODUCTS = [Product(f"free-{number}", f"Free {number}", Decimal(0)) for number in range(101)]
-
-
-@pytest.fixture(params=["", "/api"])
-def prefix(request: pytest.FixtureRequest) -> str:
-    """Return where the API is called: the React frontend uses the root."""
-    found: str = request.param
-    return found
-
-
-@pytest.fixture
-def client(store: Store) -> Iterator[FlaskClient]:
-    """Return a client of the application over a stocked store."""
-    with create_app(UseCases.over(stocked(store))).test_client() as opened:
-        yield opened
 
 
 def get(client: FlaskClient, query: str, prefix: str = "", method: str = "GET") -> TestResponse:

@@ -33,32 +33,25 @@ def draw(spending: Sequence[Spending], file: Path, currency: str | None) -> None
     :raises OSError: it can't be written.
     """
     months = _months(spending)
-    # The ends of the bars are pixels, so binary floating point is exact enough.
-    totals: dict[str, float] = defaultdict(float)
-    for row in spending:
-        totals[row.product_id] += float(row.spent)
-    largest = sorted(totals, key=totals.__getitem__, reverse=True)[:_MAX_PRODUCTS]
     names = {row.product_id: row.name for row in spending}
-    parts: dict[str, dict[date, float]] = {key: defaultdict(float) for key in largest}
-    others: dict[date, float] = defaultdict(float)
+    # The ends of the bars are pixels, so binary floating point is exact enough.
+    parts: dict[str, dict[date, float]] = {product_id: defaultdict(float) for product_id in names}
     for row in spending:
-        parts.get(row.product_id, others)[row.month] += float(row.spent)
-    labelled = [(names[key], part) for key, part in parts.items()]
-    if others:
-        labelled.append((_OTHERS, others))
+        parts[row.product_id][row.month] = float(row.spent)
+    by_size = sorted(parts, key=lambda product_id: sum(parts[product_id].values()), reverse=True)
+    labelled = [(names[key], [parts[key][month] for month in months]) for key in by_size[:_MAX_PRODUCTS]]
+    if others := by_size[_MAX_PRODUCTS:]:
+        labelled.append((_OTHERS, [sum(parts[key][month] for key in others) for month in months]))
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a name may have a character that the font has not
         figure = Figure(figsize=(10, 5), layout="constrained")
         axes = figure.add_subplot()
-        bottoms = dict.fromkeys(months, 0.0)
+        bottoms = [0.0] * len(months)
         bars = []
-        for _, part in labelled:
-            heights = [part[month] for month in months]
-            bars.append(
-                axes.bar([f"{month:%Y-%m}" for month in months], heights, bottom=list(bottoms.values()))
-            )
-            bottoms = {month: bottoms[month] + part[month] for month in months}
+        for _, heights in labelled:
+            bars.append(axes.bar([f"{month:%Y-%m}" for month in months], heights, bottom=bottoms))
+            bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
         axes.set_xlim(-0.6, max(len(months), _MIN_PLACES) - 0.4)
         axes.set_title("Spent on benefits, by month")
         axes.set_ylabel("amount" if currency is None else currency)

@@ -122,7 +122,7 @@ def parse_user(_: click.Context, __: click.Parameter, name: str | None) -> str |
         raise click.BadParameter(f"{error}.") from error
 
 
-def parse_currency(_: click.Context, __: click.Parameter, code: str | None) -> str | None:
+def _parse_currency(_: click.Context, __: click.Parameter, code: str | None) -> str | None:
     """Return a code like those of ISO 4217: a callback of an option."""
     if code is not None and not re.fullmatch("[A-Z]{3}", code):
         raise click.BadParameter(f"{code!r} is not a code of three capital letters such as EUR.")
@@ -131,7 +131,7 @@ def parse_currency(_: click.Context, __: click.Parameter, code: str | None) -> s
 
 currency_option = setting(
     "--currency",
-    callback=parse_currency,
+    callback=_parse_currency,
     metavar="CODE",
     help="The currency to print beside the amounts, such as EUR. Nothing is converted.",
 )

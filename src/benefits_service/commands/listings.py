@@ -80,7 +80,7 @@ def orders(  # noqa: PLR0913 - one argument for each option
         if user is not None and store.users.get(user) is None:
             raise not_found("user", [user], SEE_USERS)
         found = ListOrders(store)(
-            user_id=user, since=period.since, before=period.before, cancelled=True if cancelled else None
+            user_id=user, since=period.since, before=period.before, cancelled=cancelled or None
         )
         if lines:
             columns = ["order_id", "user_id", "placed_at", "product_id", "name", "price", "cancelled_at"]
