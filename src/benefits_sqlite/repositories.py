@@ -119,8 +119,8 @@ class Session:
         """Insert a grant as the last one of its user."""
         self.query(
             "INSERT INTO grants (user_number, reference, position, amount, given_by, given_at, note)"
-            " VALUES (?1, ?2, (SELECT count(*) FROM grants WHERE user_number = ?1), ?3, ?4, ?5, ?6)",
-            (user_number, grant.reference, to_cents(grant.amount), *_columns(grant.signature)),
+            " VALUES (?, ?, (SELECT count(*) FROM grants WHERE user_number = ?), ?, ?, ?, ?)",
+            (user_number, grant.reference, user_number, to_cents(grant.amount), *_columns(grant.signature)),
         )
 
     def insert_new_users(self) -> None:
