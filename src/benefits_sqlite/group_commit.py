@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Final, TypeVar
 
+from benefits_core.calls import Call, Place, outcome_of
 from benefits_core.changes import ChangeLock, LockTimeoutError, finally_do
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork
-from benefits_sqlite.calls import Call, Place, outcome_of
 from benefits_sqlite.transaction import Transaction
 
 _Result = TypeVar("_Result")

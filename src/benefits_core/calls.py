@@ -1,4 +1,4 @@
-"""Queued changes: what the writer runs, and where the caller waits for the outcome."""
+"""For authors of stores that queue their changes: what a writer thread runs, and where the caller waits for the outcome."""
 
 from __future__ import annotations
 
