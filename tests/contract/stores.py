@@ -10,8 +10,10 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 
 from benefits_core import MemoryStore, NonBlockingStore, Store
+from benefits_postgres import PostgresStore
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
+from postgres_schemas import schema_url
 
 _StoreT_co = TypeVar("_StoreT_co", bound=Store, covariant=True)
 
@@ -56,12 +58,26 @@ def _sqlite(folder: Path, *, patience: float = PATIENCE) -> Iterator[SqliteStore
 
 
 @contextmanager
+def _postgres(folder: Path, *, patience: float = PATIENCE) -> Iterator[PostgresStore]:
+    with PostgresStore(schema_url(folder), patience=patience) as store:
+        yield store
+
+
+@contextmanager
 def _threads(_: Path, *, patience: float = PATIENCE) -> Iterator[ThreadPoolStore]:
     with closing(ThreadPoolStore(MemoryStore(patience=patience), patience=patience)) as store:
         yield store
 
 
-STORES: list[StoreKind] = [Kind("memory", _memory), Kind("sqlite", _sqlite, lasting=True)]
-NON_BLOCKING: list[NonBlockingKind] = [Kind("sqlite", _sqlite, lasting=True), Kind("threads", _threads)]
+STORES: list[StoreKind] = [
+    Kind("memory", _memory),
+    Kind("sqlite", _sqlite, lasting=True),
+    Kind("postgres", _postgres, lasting=True),
+]
+NON_BLOCKING: list[NonBlockingKind] = [
+    Kind("sqlite", _sqlite, lasting=True),
+    Kind("postgres", _postgres, lasting=True),
+    Kind("threads", _threads),
+]
 
 LASTING = [kind for kind in STORES if kind.lasting]
