@@ -222,10 +222,11 @@ def _grant(
         if opening_balance is None:
             unknown += [grant.user_id for grant in missing]
         else:
-            for grant in missing:
-                opening = attrs.evolve(grant, reference=OPENING, amount=opening_balance)
-                users[grant.user_id] = work.users.get_or_add(opening)
-                created.append(grant.user_id)
+            openings = [attrs.evolve(grant, reference=OPENING, amount=opening_balance) for grant in missing]
+            users.update((opening.user_id, work.users.get_or_add(opening)) for opening in openings)
+            # Until it was locked, another change may have added one of them.
+            found = work.grants.find(OPENING, (opening.user_id for opening in openings)) if openings else {}
+            created += [opening.user_id for opening in openings if found[opening.user_id] == opening]
         if unknown:
             continue  # only to name all of them
         earlier, sums = work.grants.find(some[0].reference, users), work.grants.sums(users)

@@ -47,6 +47,7 @@ class Session:
         self.free: set[tuple[str, str]] = set()  # the reference and the user id of grants that have not been given
         self._numbers: list[int] = []  # for new users
         self._newcomers_locked = False
+        self._catalogue_locked = False
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> Rows:
         """Run statements, which see all that was written; return the rows of the last. See ``readers.Query``."""
@@ -56,6 +57,13 @@ class Session:
             return self._database.run(written + sql, [*values, *parameters], limit=None)[-1]
         except BenefitsError as error:
             raise self.state.lose(error) from error
+
+    def query_catalogue(self, sql: str, parameters: Sequence[object] = ()) -> Rows:
+        """Run a statement on the catalogue. The change sees it as it stays: until its end, no other change writes to it."""
+        if not self._catalogue_locked:
+            self.query("SELECT FROM catalogue FOR UPDATE")
+            self._catalogue_locked = True
+        return self.query(sql, parameters)
 
     def lock_newcomers(self) -> bool:
         """Keep other changes from adding users. Return False if this change did so before."""
@@ -143,23 +151,18 @@ class PostgresGrantRepository(PostgresGrantReader):
 
 @attrs.frozen
 class PostgresProductRepository(PostgresProductReader):
-    """The catalogue within a change."""
+    """The catalogue within a change. Its first use locks it for other changes that run alone."""
 
     _session: Session
 
-    def _lock(self) -> None:
-        self._query("SELECT FROM catalogue FOR UPDATE")  # as every change of the catalogue will do
-
     def put(self, products: Iterable[Product]) -> None:
         """See :class:`~benefits_core.ports.ProductRepository`."""
-        self._lock()
         given = {product.product_id: product for product in products}
         rest = (product for product in self.list_all() if product.product_id not in given)
         self._query(PUT_PRODUCTS, (product_rows(enumerate((*given.values(), *rest))),))
 
     def retire(self, product_ids: Iterable[str], signature: Signature) -> None:
         """See :class:`~benefits_core.ports.ProductRepository`."""
-        self._lock()
         leaving = tuple(product_ids)
         offered = self.find(leaving)
         self._session.state.require_known(leaving, {*offered, *self.retired()})
@@ -207,5 +210,5 @@ class PostgresUnitOfWork:
     def __init__(self, session: Session) -> None:
         self.users = PostgresUserRepository(session.query, session)
         self.grants = PostgresGrantRepository(session.query, session)
-        self.products = PostgresProductRepository(session.query, session)
+        self.products = PostgresProductRepository(session.query_catalogue, session)
         self.orders = PostgresOrderRepository(session.query, session, self.products)

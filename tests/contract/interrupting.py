@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import sqlite_utils.db
 
-from benefits_core import changes, memory
+import benefits_postgres.store
+from benefits_core import calls, changes, memory
+from benefits_postgres import worker
 from benefits_sqlite import group_commit, store, transaction, waiting
 
 # The code that is interrupted: what runs a change, and what that calls. Repositories and the model are interrupted by a
@@ -19,8 +21,11 @@ from benefits_sqlite import group_commit, store, transaction, waiting
 _CODE: Final = frozenset(
     module.__file__
     for module in (
+        calls,
         changes,
         memory,
+        benefits_postgres.store,
+        worker,
         group_commit,
         store,
         transaction,
