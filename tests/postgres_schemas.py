@@ -13,7 +13,6 @@ import psycopg
 
 from postgres_server import new_server
 
-
 _URL: Final = "BENEFITS_TEST_SERVER"
 
 

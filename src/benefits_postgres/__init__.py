@@ -1,5 +1,7 @@
 """Users, products and orders in a PostgreSQL database: the ports of ``benefits_core`` over psycopg."""
 
+from benefits_postgres.connection import shown
 from benefits_postgres.store import PostgresStore
+from benefits_postgres.user_ids import fold_user_ids
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresStore", "fold_user_ids", "shown"]

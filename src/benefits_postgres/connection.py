@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, Final
 
 import psycopg
-from psycopg.abc import PQGen, RV
+from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
@@ -139,8 +139,8 @@ def core_error(error: psycopg.Error, *, lost: bool = False) -> BenefitsError:
 
 def is_storable(text: str) -> bool:
     """Return whether PostgreSQL can have such a text. It has none with a NUL or a lone surrogate."""
-    return (
-        "\0" not in text and text.isascii() or not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+    return ("\0" not in text and text.isascii()) or not any(
+        c == "\0" or "\ud800" <= c <= "\udfff" for c in text
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import attrs
 from benefits_core.calls import Call, outcome_of
 from benefits_core.errors import BenefitsError
 from benefits_core.model import Product, User
-from benefits_core.ports import View
+from benefits_core.ports import UnitOfWork
 from benefits_postgres.catalogue import SELECT_VERSION, Catalogue
 from benefits_postgres.connection import ConnectionLostError, Database, Rows, is_storable
 from benefits_postgres.readers import (
@@ -112,12 +113,11 @@ class _SharedReads:
         self.wanted: set[str] = set()
         self.users: dict[str, User] | None = None
         self.products: tuple[Product, ...] = ()
-        self._view = cast("View", _SharedView(self))
+        self._view = _SharedView(self)
 
-    def bind(self, call: Call) -> Any:
+    def bind(self, call: Call) -> Callable[[], object]:
         """Return the call as a function without parameters. It refers to the function of the call only."""
-        do, view = cast("Any", call.do), self._view
-        return lambda: do(view)
+        return partial(call.do, cast("UnitOfWork", self._view))
 
     def read(self) -> str | None:
         """Read what the calls have asked for; return why that failed."""

@@ -44,7 +44,9 @@ class Session:
         self._database = database
         self.state = ChangeState()
         self.writes = Writes()
-        self.free: set[tuple[str, str]] = set()  # the reference and the user id of grants that have not been given
+        self.free: set[tuple[str, str]] = (
+            set()
+        )  # the reference and the user id of grants that have not been given
         self._numbers: list[int] = []  # for new users
         self._newcomers_locked = False
         self._catalogue_locked = False

@@ -11,7 +11,7 @@ from benefits_core.errors import BenefitsError, StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
 from benefits_postgres.connection import PATIENCE, Database, shown
 from benefits_postgres.reading import Reading
-from benefits_postgres.schema import migrate, pending
+from benefits_postgres.schema import MIGRATIONS, migrate, pending
 from benefits_postgres.transaction import Transaction
 from benefits_postgres.worker import Worker
 from benefits_postgres.writer import Writer
@@ -25,16 +25,21 @@ class PostgresStore:
     :param url: the database, as libpq takes it: ``postgresql://user@host/name``. Its tables are created, or brought up
         to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
+    :param create: whether a database that has no tables of this program gets them; False to refuse it.
     :raises StorageUnavailableError: the database can't be reached or used.
     """
 
     reads_inline = False
 
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE, create: bool = True) -> None:
         self._patience = patience
         self._written, self._read = Database(url, patience), Database(url, patience)
         try:
-            if pending(self._written):
+            if needed := pending(self._written):
+                if not create and len(needed) == len(MIGRATIONS):
+                    raise StorageUnavailableError(
+                        "it has no tables of this program; benefits seed creates them"
+                    )
                 migrate(self._written)
         except BenefitsError as error:
             self._written.close()

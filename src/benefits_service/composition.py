@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import attrs
 
@@ -22,43 +21,6 @@ from benefits_service.runtime.asgi import ASGIApplication, as_asgi
 from benefits_service.runtime.event_loop import on_event_loop
 from benefits_service.settings import Settings
 from benefits_service.user_ids import folded_user_id, with_folded_user_ids
-from benefits_sqlite import SqliteStore, audit_database, back_up_database, fold_user_ids
-
-__all__ = [
-    "audit_database",
-    "back_up_database",
-    "build_app",
-    "fold_existing_user_ids",
-    "open_store",
-    "store_opener",
-]
-
-
-def open_store(database: str, announce: Callable[[str], object]) -> SqliteStore:
-    """Return the store over a database file, which is created, or brought up to date, as needed.
-
-    :param announce: called with one sentence before the schema is brought up to date; it names the copy.
-    :raises StorageUnavailableError: the file can't be used; the message says why.
-    """
-    return SqliteStore(database, announce=announce)
-
-
-def store_opener(database: str, announce: Callable[[str], object]) -> Callable[[], Store]:
-    """Open the store once, and return how each worker process opens it: over the very same file, or not at all.
-
-    :param announce: see :func:`open_store`.
-    :raises StorageUnavailableError: the file can't be used; the message says why.
-    """
-    with open_store(database, announce) as store:
-        return partial(SqliteStore, database, file_id=store.file_id)
-
-
-def fold_existing_user_ids(database: str) -> int:
-    """Make the case of all user ids irrelevant; return how many have changed.
-
-    :raises StorageUnavailableError: two of them differ only by case, for example; nothing has changed.
-    """
-    return fold_user_ids(database, folded_user_id)
 
 
 def build_app(
@@ -66,7 +28,7 @@ def build_app(
 ) -> ASGIApplication:
     """Return the application that a worker process serves.
 
-    :param open_store: opens the store; :func:`store_opener` makes it.
+    :param open_store: opens the store; see :meth:`~benefits_service.databases.Database.opener`.
     :param counts: where the workers count together; without it, there are no metrics.
     """
     store = on_event_loop(open_store())

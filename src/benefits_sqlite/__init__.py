@@ -1,6 +1,7 @@
 """Users, products and orders in one SQLite file: the ports of ``benefits_core`` over sqlite-utils."""
 
-from benefits_sqlite.audit import Audit, audit_database
+from benefits_core.audit import Audit
+from benefits_sqlite.audit import audit_database
 from benefits_sqlite.backup import back_up_database
 from benefits_sqlite.store import SqliteStore
 from benefits_sqlite.user_ids import fold_user_ids

@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 from sqlite_utils import Database
 
+from benefits_core.audit import Audit
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.books import audit_books
 from benefits_sqlite.inspection import UnsoundDatabaseError, finding, inspect, is_unreadable, open_for_reading
@@ -20,22 +21,6 @@ _EARLIER_VERSION: Final = (
     "it is of an earlier version; `benefits serve` or `benefits seed` brings it up to date"
 )
 _NO_ROOM: Final = "; set SQLITE_TMPDIR to a folder with room for a copy"
-
-
-@attrs.frozen
-class Audit:
-    """What an audit has found.
-
-    :param findings: what is wrong, a sentence each; none if all is well.
-    :param remarks: what is worth knowing and not wrong, a sentence each.
-    :param users: how many users there are, and likewise orders and products.
-    """
-
-    findings: tuple[str, ...]
-    remarks: tuple[str, ...] = attrs.field(default=(), kw_only=True)
-    users: int = 0
-    orders: int = 0
-    products: int = 0
 
 
 def audit_database(path: str) -> Audit:

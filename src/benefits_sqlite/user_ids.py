@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
-from typing import Final
 
 from sqlite_utils import Database
 
-from benefits_core.errors import InvalidUserIdError, StorageUnavailableError
+from benefits_core.errors import StorageUnavailableError
+from benefits_core.folding import renamings
 from benefits_sqlite.connection import connect
 from benefits_sqlite.waiting import PATIENCE
-
-_MAX_NAMED: Final = 10
 
 
 def fold_user_ids(path: str, fold: Callable[[str], str]) -> int:
@@ -42,19 +39,8 @@ def fold_user_ids(path: str, fold: Callable[[str], str]) -> int:
 
 
 def _changes(path: str, db: Database, fold: Callable[[str], str]) -> list[tuple[str, str]]:
-    """Return the new and the old id of each user whose id changes."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for (user_id,) in db.execute("SELECT user_id FROM users ORDER BY user_id"):
-        try:
-            groups[fold(user_id)].append(user_id)
-        except InvalidUserIdError as error:
-            raise StorageUnavailableError(
-                f"{path}: the user id {user_id!r} is invalid once it is case-folded: {error}"
-            ) from error
-    twins = [" and ".join(map(repr, ids)) for ids in groups.values() if len(ids) > 1]
-    if twins:
-        more = f"; and {len(twins) - _MAX_NAMED} more" if len(twins) > _MAX_NAMED else ""
-        raise StorageUnavailableError(
-            f"{path}: user ids differ only by case: {'; '.join(twins[:_MAX_NAMED])}{more}; rename all but one of each"
-        )
-    return [(folded, user_id) for folded, [user_id] in groups.items() if folded != user_id]
+    user_ids = (user_id for (user_id,) in db.execute("SELECT user_id FROM users ORDER BY user_id"))
+    try:
+        return renamings(user_ids, fold)
+    except StorageUnavailableError as error:
+        raise StorageUnavailableError(f"{path}: {error}") from error

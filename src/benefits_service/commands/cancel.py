@@ -7,6 +7,7 @@ import click
 from benefits_core import CancelOrders, OrdersNotFoundError, Signature
 from benefits_service.commands.common import database_option, examples, existing_store, not_found, say
 from benefits_service.commands.signing import dry_run_option, signature_options
+from benefits_service.databases import Database
 
 
 @click.command(
@@ -20,7 +21,7 @@ from benefits_service.commands.signing import dry_run_option, signature_options
 @signature_options
 @dry_run_option
 @database_option
-def cancel(*, orders: tuple[str, ...], signature: Signature, dry_run: bool, database: str) -> None:
+def cancel(*, orders: tuple[str, ...], signature: Signature, dry_run: bool, database: Database) -> None:
     """Cancel orders: all of them, or none.
 
     Their totals are credited, and their products can be ordered again. The orders stay in the book. An order that is

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from benefits_core import InvalidUserIdError, Store
 from benefits_core.values import normal_user_id
-from benefits_service.composition import open_store
+from benefits_service.databases import Database, database_at
 from benefits_service.output import printable, standard_output_failure
 from benefits_service.settings import DATABASE
 from benefits_service.user_ids import folded_user_id
@@ -83,7 +82,17 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-database_option = setting("--database", default=DATABASE, metavar="FILE", help="The SQLite file.")
+def _parse_database(_: click.Context, __: click.Parameter, location: str) -> Database:
+    return database_at(location)
+
+
+database_option = setting(
+    "--database",
+    default=DATABASE,
+    callback=_parse_database,
+    metavar="FILE|URL",
+    help="A SQLite file, or a PostgreSQL database: postgresql://user@host/name.",
+)
 
 
 # Under which the context of a command remembers whether user ids are case-folded.
@@ -147,24 +156,24 @@ def warn(line: str) -> None:
     say(line, err=True)
 
 
-def existing_store(database: str) -> AbstractContextManager[Store]:
-    """Open the store over a database file that exists.
+def existing_store(database: Database) -> AbstractContextManager[Store]:
+    """Open the store over a database that exists.
 
     :raises Failure: there is no such file.
-    :raises StorageUnavailableError: the file can't be used; the message says why.
+    :raises StorageUnavailableError: the database can't be used; the message says why.
     """
     require_database(database)
-    return open_store(database, warn)
+    return database.open(warn, create=False)
 
 
-def require_database(database: str) -> None:
+def require_database(database: Database) -> None:
     """Refuse a database file that does not exist.
 
     :raises Failure: there is no such file.
     """
-    if not Path(database).exists():
+    if database.is_missing:
         raise Failure(
-            f"{database}: there is no such file; name another with --database, or create it with benefits seed"
+            f"{database.name}: there is no such file; name another with --database, or create it with benefits seed"
         )
 
 

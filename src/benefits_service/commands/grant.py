@@ -34,6 +34,7 @@ from benefits_service.commands.common import (
 from benefits_service.commands.grant_file import read_grants
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.commands.text_files import InvalidFileError, read_at_most
+from benefits_service.databases import Database
 
 _NEGATIVE_AMOUNT: Final = re.compile(r"-\.?\d")
 
@@ -74,7 +75,7 @@ def grant(  # noqa: PLR0913 - one argument for each option
     opening_balance: Decimal,
     signature: Signature,
     dry_run: bool,
-    database: str,
+    database: Database,
 ) -> None:
     """Grant AMOUNT to each USER: to all of them, or to none.
 

@@ -18,6 +18,7 @@ from benefits_service.commands.common import (
 )
 from benefits_service.commands.periods import Period, period_options
 from benefits_service.commands.tables import Row, Table, table_options
+from benefits_service.databases import Database
 
 SEE_USERS = "see benefits users"
 """What to do if there is no such user."""
@@ -31,7 +32,7 @@ SEE_USERS = "see benefits users"
 )
 @table_options
 @database_option
-def products(*, table: Table, database: str) -> None:
+def products(*, table: Table, database: Database) -> None:
     """List the catalogue, in its order."""
     with existing_store(database) as store:
         rows = ((product.product_id, product.name, product.price) for product in store.products.list_all())
@@ -47,7 +48,7 @@ def products(*, table: Table, database: str) -> None:
 )
 @table_options
 @database_option
-def users(*, table: Table, database: str) -> None:
+def users(*, table: Table, database: Database) -> None:
     """List all users: their balance, what they were granted, and what they have spent of it."""
     with existing_store(database) as store:
         rows = (
@@ -73,7 +74,7 @@ def users(*, table: Table, database: str) -> None:
 @table_options
 @database_option
 def orders(  # noqa: PLR0913 - one argument for each option
-    *, user: str | None, cancelled: bool, period: Period, lines: bool, table: Table, database: str
+    *, user: str | None, cancelled: bool, period: Period, lines: bool, table: Table, database: Database
 ) -> None:
     """List orders, in the sequence in which they were placed. Times are in UTC."""
     with existing_store(database) as store:
@@ -116,7 +117,7 @@ def _cancelled_at(order: Order) -> datetime | None:
 @case_option
 @table_options
 @database_option
-def show(*, user: str, table: Table, database: str) -> None:
+def show(*, user: str, table: Table, database: Database) -> None:
     """Show what happened to the balance of USER: grants, orders and cancellations, and what was left after each.
 
     They are in the sequence of their times, which are in UTC.

@@ -25,6 +25,7 @@ from benefits_service.commands.common import (
 )
 from benefits_service.commands.listings import SEE_USERS
 from benefits_service.commands.signing import dry_run_option
+from benefits_service.databases import Database
 from benefits_service.output import printable
 
 
@@ -40,7 +41,7 @@ from benefits_service.output import printable
 @case_option
 @currency_option
 @database_option
-def export_user(*, user: str, currency: str | None, database: str) -> None:
+def export_user(*, user: str, currency: str | None, database: Database) -> None:
     """Print all that is kept of USER, as JSON: the balance, grants and orders."""
     with existing_store(database) as store:
         kept = _all_of(store, user)
@@ -79,7 +80,7 @@ def _values(value: attrs.AttrsInstance) -> dict[str, Any]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @dry_run_option
 @database_option
-def erase(*, user: str, yes: bool, dry_run: bool, database: str) -> None:
+def erase(*, user: str, yes: bool, dry_run: bool, database: Database) -> None:
     """Forget who USER was: replace the id everywhere by one that says nothing.
 
     The orders and grants stay, for the books. It can't be undone, so it asks first. Backups, notes, logs and what a proxy

@@ -10,6 +10,7 @@ from benefits_core import ReportSpending
 from benefits_service.commands.common import Failure, database_option, examples, existing_store, warn
 from benefits_service.commands.periods import Period, period_options
 from benefits_service.commands.tables import Table, table_options
+from benefits_service.databases import Database
 
 
 def _require_svg(_: click.Context, __: click.Parameter, file: Path | None) -> Path | None:
@@ -36,7 +37,7 @@ def _require_svg(_: click.Context, __: click.Parameter, file: Path | None) -> Pa
 )
 @table_options
 @database_option
-def report(*, period: Period, chart: Path | None, table: Table, database: str) -> None:
+def report(*, period: Period, chart: Path | None, table: Table, database: Database) -> None:
     """Report what was ordered and spent in each month, by product. Orders that were cancelled do not count."""
     with existing_store(database) as store:
         spending = ReportSpending(store)(since=period.since, before=period.before, timezone=period.timezone)

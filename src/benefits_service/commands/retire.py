@@ -7,6 +7,7 @@ import click
 from benefits_core import ProductsNotFoundError, RetireProducts, Signature
 from benefits_service.commands.common import database_option, examples, existing_store, not_found, say
 from benefits_service.commands.signing import dry_run_option, signature_options
+from benefits_service.databases import Database
 
 
 @click.command(
@@ -20,7 +21,7 @@ from benefits_service.commands.signing import dry_run_option, signature_options
 @signature_options
 @dry_run_option
 @database_option
-def retire(*, products: tuple[str, ...], signature: Signature, dry_run: bool, database: str) -> None:
+def retire(*, products: tuple[str, ...], signature: Signature, dry_run: bool, database: Database) -> None:
     """Take products out of the catalogue: all of them, or none.
 
     The service no longer lists them, and refuses orders of them. Users keep those that they bought. To offer one again,

@@ -15,7 +15,7 @@ from benefits_service.commands.common import Failure, database_option, examples,
 from benefits_service.commands.retire import describe
 from benefits_service.commands.signing import dry_run_option, signature_options
 from benefits_service.commands.text_files import InvalidFileError, read_at_most
-from benefits_service.composition import open_store
+from benefits_service.databases import Database
 
 
 @click.command(
@@ -33,7 +33,13 @@ from benefits_service.composition import open_store
 @dry_run_option
 @database_option
 def seed(  # noqa: PLR0913 - one argument for each option
-    file: Path, *, if_empty: bool, retire_others: bool, signature: Signature, dry_run: bool, database: str
+    file: Path,
+    *,
+    if_empty: bool,
+    retire_others: bool,
+    signature: Signature,
+    dry_run: bool,
+    database: Database,
 ) -> None:
     """Load or update the catalogue from FILE.
 
@@ -47,15 +53,15 @@ def seed(  # noqa: PLR0913 - one argument for each option
         raise Failure(f"{file}: {error.strerror}; name a catalogue file such as seed.json") from error
     except InvalidFileError as error:
         raise Failure(f"{file}: {error}; nothing was changed") from error
-    with open_store(database, warn) as store:
+    with database.open(warn) as store:
         if if_empty and store.products.list_all():
-            say(f"{database} has a catalogue already.")
+            say(f"{database.name} has a catalogue already.")
             return
         retired = OfferProducts(store)(
             products, retire_others=signature if retire_others else None, dry_run=dry_run
         )
     if not dry_run:
-        say(f"{database} offers the {len(products)} products of {file}.")
+        say(f"{database.name} offers the {len(products)} products of {file}.")
     elif not retire_others:
         say(f"{file} is valid.")
     if retire_others:

@@ -16,7 +16,8 @@ import click
 from benefits_http.app import DEVELOPMENT_ORIGINS, require_origin
 from benefits_service.commands.amounts import opening_balance_option
 from benefits_service.commands.common import Failure, database_option, examples, say, setting
-from benefits_service.composition import build_app, fold_existing_user_ids, store_opener
+from benefits_service.composition import build_app
+from benefits_service.databases import Database
 from benefits_service.middleware.counts import ReservedCounts, reserve_counts
 from benefits_service.middleware.identity import require_header_name
 from benefits_service.middleware.proxy import require_root_path
@@ -142,7 +143,7 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     trust_forwarded: bool,
     keep_alive: int,
     log_paths: bool,
-    database: str,
+    database: Database,
 ) -> None:
     """Serve the API until SIGTERM, SIGHUP or Ctrl-C. The database is created if it does not exist."""
     stop_waiting()
@@ -164,19 +165,19 @@ def serve(  # noqa: PLR0913 - one argument for each setting
     )
     with claimed:
         # This opens the store once: a file that can't be used is reported here, and not by every worker.
-        with _deadline(f"{database} could not be opened within {START} s") as lift:
+        with _deadline(f"{database.name} could not be opened within {START} s") as lift:
             # To bring a large file up to date takes as long as it takes: if it were cut short, the next start would be too.
             def announce(line: str) -> None:
                 lift()
                 say(line)
 
-            open_store = store_opener(database, announce)
-            if identity_case_insensitive and (count := fold_existing_user_ids(database)):
+            open_store = database.opener(announce)
+            if identity_case_insensitive and (count := database.fold_user_ids()):
                 say(f"User ids that were case-folded: {count}.")
         address = claimed.getsockname()[0]
         shown = f"[{address}]" if ":" in address else address
         say(
-            f"Serving {database} at http://{shown}:{port}"
+            f"Serving {database.name} at http://{shown}:{port}"
             f" with {workers} worker process{'es' if workers > 1 else ''}; Ctrl-C stops."
         )
         _print_trust(address, identity_header, trust_forwarded=trust_forwarded)
