@@ -48,6 +48,7 @@ class Session:
             set()
         )  # the reference and the user id of grants that have not been given
         self._numbers: list[int] = []  # for new users
+        self.absent: set[str] = set()  # the ids of which there is no user, nor will be
         self._newcomers_locked = False
         self._catalogue_locked = False
 
@@ -75,6 +76,11 @@ class Session:
         self._newcomers_locked = True
         return True
 
+    def note_absent(self, user_ids: Iterable[str]) -> None:
+        """Remember ids that no user has, if no other change can add one."""
+        if self._newcomers_locked:
+            self.absent.update(user_ids)
+
     def new_number(self) -> int:
         """Return the primary key of a new user."""
         if not self._numbers:
@@ -97,7 +103,7 @@ class PostgresUserRepository(PostgresUserReader):
         session.state.require_opening(opening)
         if user_id in session.state.users:
             return session.state.users[user_id]
-        users = self.lock([user_id])
+        users = {} if user_id in session.absent else self.lock([user_id])
         if not users and session.lock_newcomers():
             users = self.lock([user_id])  # somebody may have added it in between
         if users:
@@ -115,12 +121,14 @@ class PostgresUserRepository(PostgresUserReader):
         self._session.writes.numbers.update({row[0]: row[1] for row in rows})
         users = {row[0]: user_from(row) for row in rows}
         self._session.state.users.update(users)
+        self._session.note_absent(user_id for user_id in ids if user_id not in users)
         return users
 
     def rename(self, user_id: str, new_id: str) -> None:
         """See :class:`~benefits_core.ports.UserRepository`."""
         session = self._session
         session.state.rename(user_id, new_id, taken=self.get(new_id) is not None)
+        session.absent.discard(new_id)
         number = session.writes.numbers[new_id] = session.writes.numbers.pop(user_id)
         self._query("UPDATE users SET user_id = %s WHERE user_number = %s", (new_id, number))
 
