@@ -7,7 +7,7 @@ FROM python:${PYTHON_VERSION}-slim AS dev
 # Tools of a development image are the distribution's current ones.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends chromium curl git make procps strace \
+    && apt-get install --yes --no-install-recommends chromium curl git make pgbouncer procps strace \
     && rm -rf /var/lib/apt/lists/*
 # The user who owns the mounted source: `docker compose build --build-arg UID="$(id -u)"` if that is not 1000.
 ARG UID=1000
@@ -24,7 +24,7 @@ ENV VENV=/opt/venv \
     PYTHONPYCACHEPREFIX=/home/developer/.cache/python
 COPY --chown=developer Makefile pyproject.toml README.md ./
 # `make` installs nothing in a container (INSTALL_FROM is empty). To install anew, build the image.
-RUN for package in core http service sqlite; do install -D /dev/null "src/benefits_${package}/__init__.py"; done \
+RUN for package in core http postgres service sqlite; do install -D /dev/null "src/benefits_${package}/__init__.py"; done \
     && make /opt/venv/dev-installed PYTHON=python3
 COPY --chown=developer . .
 VOLUME /data
@@ -41,9 +41,9 @@ RUN pip install 'hatchling>=1.27' \
 WORKDIR /source
 COPY pyproject.toml README.md ./
 # First what the service needs: a change of the source then takes seconds. pip comes along, for commands of sqlite-utils.
-RUN for package in core http service sqlite; do install -D /dev/null "src/benefits_${package}/__init__.py"; done \
+RUN for package in core http postgres service sqlite; do install -D /dev/null "src/benefits_${package}/__init__.py"; done \
     && pip wheel --no-build-isolation --no-deps --wheel-dir empty . \
-    && pip --python /opt/benefits install "$(echo empty/*.whl)[service]" \
+    && pip --python /opt/benefits install "$(echo empty/*.whl)[service,postgres]" \
     && pip --python /opt/benefits uninstall --yes benefits pip \
     && rm -r /opt/benefits/lib/python*/site-packages/greenlet/tests
 COPY src src

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from benchmarks import files, parts, report
+from benchmarks import files, parts, postgres, report
 from benchmarks.parts import Found, Plan, Row
 from benchmarks.servers import ROOT, InvalidError
 
@@ -22,6 +22,7 @@ _PARTS: Final[dict[str, Callable[[Plan], Found]]] = {
     "orders": parts.orders,
     "starvation": parts.starvation,
     "growth": parts.growth,
+    "postgres": postgres.beside_sqlite_and_peer,
     "seed": parts.seed,
     "library": parts.in_process,
     "clients": parts.steps,

@@ -28,7 +28,11 @@ _runs = count(1)
 
 @attrs.frozen
 class Round:
-    """What one round has found. Times of requests are in milliseconds, all others in seconds."""
+    """What one round has found. Times of requests are in milliseconds, all others in seconds.
+
+    :param cpu: processor time of all processes of the server, and of its PostgreSQL server if it has one.
+    :param database_cpu: how much of that was PostgreSQL's.
+    """
 
     requests: int
     seconds: float
@@ -36,6 +40,7 @@ class Round:
     p50: float
     p99: float
     slowest: float
+    database_cpu: float = 0
 
     @property
     def rate(self) -> float:
@@ -90,8 +95,13 @@ class Result:
 
     @property
     def cpu(self) -> float:
-        """Processor time for a request, all processes of the server together, in microseconds."""
+        """Processor time for a request, all processes of the server and of PostgreSQL together, in microseconds."""
         return 1e6 * sum(one.cpu for one in self.rounds) / sum(one.requests for one in self.rounds)
+
+    @property
+    def database_cpu(self) -> float:
+        """Processor time of PostgreSQL for a request, in microseconds."""
+        return 1e6 * sum(one.database_cpu for one in self.rounds) / sum(one.requests for one in self.rounds)
 
 
 def take_turns(
@@ -119,9 +129,9 @@ def clients(number: int, server: Server, mixture: str, *, users: int = 1) -> Con
         command = ["wrk", "--threads", "1", "--connections", str(number), "--duration", f"{seconds}s"]
         command += ["--timeout", f"{_TIMEOUT}s", "--latency", "--script", str(_SCRIPT), server.url]
         command += ["--", mixture, str(next(_runs)), str(users)]
-        before = server.cpu()
+        before, database_before = server.cpu(), server.database_cpu()
         wrk = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-        cpu = server.cpu() - before
+        cpu, database_cpu = server.cpu() - before, server.database_cpu() - database_before
         if wrk.returncode != 0:
             raise InvalidError(f"{server.name}: wrk failed: {wrk.stderr.strip()}")
         said = json.loads(wrk.stderr)
@@ -130,6 +140,6 @@ def clients(number: int, server: Server, mixture: str, *, users: int = 1) -> Con
             raise InvalidError(
                 f"{server.name}, {number} clients: {said['requests']} requests, errors: {errors}"
             )
-        return Round(cpu=cpu, **said)
+        return Round(cpu=cpu + database_cpu, database_cpu=database_cpu, **said)
 
     return run

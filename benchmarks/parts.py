@@ -87,12 +87,14 @@ class Found:
     curves: dict[str, dict[int, Result]] = attrs.field(factory=dict)
 
 
-def _at_least(figure: str, mine: Result, ceiling: Result, goal: float) -> Row:
+def at_least(figure: str, mine: Result, ceiling: Result, goal: float) -> Row:
+    """Return a row: how many requests a second, and their ratio to another's, which has a goal."""
     ratio = mine.beside(ceiling)
     return Row(figure, f"{mine.rate:,.0f}/s", f"{ratio:.2f}", f"at least {goal:.2f}", ratio >= goal)
 
 
-def _evenly(result: Result, goal: float) -> Row:
+def evenly(result: Result, goal: float) -> Row:
+    """Return a row: the p99, and its ratio to the median, which has a goal."""
     figure = f"{result.name}: p99, to the median"
     return Row(
         figure, f"{result.p99:.1f} ms", f"{result.spread:.1f}", f"at most {goal:g}", result.spread <= goal
@@ -137,11 +139,11 @@ def reads(plan: Plan) -> Found:
     plain, coated, products, user, mixture = found.values()
     return Found(
         [
-            _at_least("dressed constant view, to the bare one", coated, plain, 0.75),
-            _at_least("products, to the bare view", products, plain, 0.75),
-            _at_least("an existing user, to the bare view", user, plain, 0.65),
-            _at_least(f"{mixture.name}, to the bare view", mixture, plain, 0.55),
-            _evenly(mixture, 6),
+            at_least("dressed constant view, to the bare one", coated, plain, 0.75),
+            at_least("products, to the bare view", products, plain, 0.75),
+            at_least("an existing user, to the bare view", user, plain, 0.65),
+            at_least(f"{mixture.name}, to the bare view", mixture, plain, 0.55),
+            evenly(mixture, 6),
         ],
         list(found.values()),
         memory,
@@ -166,11 +168,11 @@ def orders(plan: Plan) -> Found:
     bare.close()
     ceiling, many, few = found.values()
     rows = [
-        _at_least(f"{many.name}, to the bare transaction", many, ceiling, 0.80),
-        _at_least(f"{few.name}, to the bare transaction", few, ceiling, 0.55),
+        at_least(f"{many.name}, to the bare transaction", many, ceiling, 0.80),
+        at_least(f"{few.name}, to the bare transaction", few, ceiling, 0.55),
     ]
     for result in many, few:
-        rows += [_evenly(result, 3), _without_outliers(result, 20)]
+        rows += [evenly(result, 3), _without_outliers(result, 20)]
     return Found(rows, list(found.values()), memory)
 
 
@@ -236,8 +238,8 @@ def growth(plan: Plan) -> Found:
     start = median(starts)
     return Found(
         [
-            _at_least(f"{size}: orders, to a small file", heavy_orders, light_orders, 0.90),
-            _at_least(f"{size}: an existing user, to a small file", heavy_users, light_users, 0.90),
+            at_least(f"{size}: orders, to a small file", heavy_orders, light_orders, 0.90),
+            at_least(f"{size}: an existing user, to a small file", heavy_users, light_users, 0.90),
             Row(f"{size}: peak memory", f"{memory:.0f} MiB", goal="at most 250 MiB", met=memory <= 250),
             Row(f"{size}: start-up", f"{start:.2f} s", goal="at most 1 s", met=start <= 1),
         ],

@@ -15,7 +15,9 @@ from matplotlib import pyplot as plt
 
 from benchmarks.load import Result
 from benchmarks.parts import Found, Row
+from benchmarks.peer import THREADS
 
+_PACKAGES = ("Flask", "Granian", "psycopg", "SQLAlchemy", "Gunicorn")
 _HEADINGS = ("figure", "value", "ratio", "goal", "met")
 _HOW = """
 What is compared takes turns, A B C A B C, after a turn of each that does not count. Each figure is the median of the
@@ -30,6 +32,14 @@ an answer, makes all figures of its part invalid.
 - **The bare order transaction** is one thread over the same tables, without HTTP or model: product, user, grant, order and line.
 - **PlaceOrder over memory and then the bare transaction** has the rules, and what SQLite can't do without: over a store that
   keeps all that `ports.py` promises, PlaceOrder can't be as fast as that.
+- **PostgreSQL** commits to the disk (`fsync`, `full_page_writes` and `synchronous_commit` are on), has `shared_buffers` of
+  128 MB and else its defaults, and is reached through a Unix socket. A checkpoint precedes the turns. Its data and the
+  SQLite file beside it are in one folder, so on the same disk. Both begin as small files do.
+- **The peer** is the same API by Flask, SQLAlchemy 2 and psycopg, as their documentation shows, with the same rules, keys and
+  constraints, in another database of the same server. Gunicorn serves it, with `gthread` workers of {threads} threads. It has
+  no CORS, request ids, logs or metrics. [peer.py](peer.py) says more.
+- **The empty database** has 15 products, and neither users nor orders.
+- **Processor time** is that of the service and of all processes of PostgreSQL, if it uses PostgreSQL.
 - **The servers that are not measured at the moment** are running, but take no processor time.
 - **The library** is measured by pyperf, in processes of its own.
 - **Small files** hold 1,000 users, 3,000 orders and 15 products. All files have write-ahead logging and `synchronous=FULL`.
@@ -68,7 +78,7 @@ def _markdown(parts: Mapping[str, Found], *, workers: int, load: float) -> str:
     rows = [row for found in parts.values() for row in found.rows]
     results = [result for found in parts.values() for result in found.results]
     memory = {name: peak for found in parts.values() for name, peak in found.memory.items()}
-    versions = (f"{package} {version(package.lower())}" for package in ("Flask", "Granian"))
+    versions = (f"{package} {version(package.lower())}" for package in _PACKAGES)
     circumstances = ", ".join(
         (
             f"{len(os.sched_getaffinity(0))} processors",
@@ -89,7 +99,7 @@ def _markdown(parts: Mapping[str, Found], *, workers: int, load: float) -> str:
             "![Throughput and p99 against clients](throughput.svg)",
             "",
             "## How it is measured",
-            _HOW,
+            _HOW.format(threads=THREADS),
             "## Behind the ratios",
             "",
             *_markdown_table(

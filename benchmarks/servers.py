@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benefits_service.middleware.counts import MEMORY_FILE, PART_BYTES, Counts
 from benefits_service.middleware.metrics import PLACED
+from benefits_service.runtime.server import KEEP_ALIVE
 
 ROOT: Final = Path(__file__).parents[1]
 _A_LONG_TIME: Final = 30
@@ -38,13 +39,15 @@ class Server:
     :param name: what it is called in messages.
     :param process: its parent process.
     :param port: where it listens.
-    :param workers: how many processes listen there.
+    :param listeners: how many sockets listen there.
+    :param postmaster: the first process of the PostgreSQL server that it uses, if it uses one.
     """
 
     name: str
     process: subprocess.Popen[bytes]
     port: int
-    workers: int
+    listeners: int
+    postmaster: int | None = None
 
     @property
     def url(self) -> str:
@@ -66,7 +69,11 @@ class Server:
 
     def cpu(self) -> float:
         """Return the processor time of all its processes so far, in seconds."""
-        return sum(map(_cpu, _family(self.process.pid)))
+        return _family_cpu(self.process.pid)
+
+    def database_cpu(self) -> float:
+        """Return the processor time of all processes of its PostgreSQL server so far, in seconds."""
+        return 0 if self.postmaster is None else _family_cpu(self.postmaster)
 
     def peak_memory(self) -> float:
         """Return the most memory that its processes have held, in MiB. What they share is counted for each."""
@@ -98,42 +105,61 @@ class Server:
 
 
 @contextmanager
-def service(database: Path, *, workers: int) -> Iterator[tuple[Server, float]]:
-    """Run the service over a database file; also tell how many seconds it took until all workers answered."""
-    command = [
-        "benefits_service",
-        "serve",
-        "--database",
-        str(database),
-        "--workers",
-        str(workers),
-        "--port",
-    ]
-    with _running("service", command, "/healthz", workers) as started:
+def service(
+    database: Path | str, *, workers: int, postmaster: int | None = None
+) -> Iterator[tuple[Server, float]]:
+    """Run the service over a database; also tell how many seconds it took until all workers answered.
+
+    :param database: a file, or the URL of a PostgreSQL database.
+    :param postmaster: the first process of that PostgreSQL server.
+    """
+    port = _free_port()
+    command = ["benefits_service", "serve", "--port", str(port)]
+    command += ["--database", str(database), "--workers", str(workers)]
+    with _running("service", command, "/healthz", port, workers, postmaster) as started:
         yield started
 
 
 @contextmanager
 def constant(kind: str, *, workers: int) -> Iterator[Server]:
     """Run a constant view: the ``bare`` or the ``dressed`` one."""
-    command = ["benchmarks.ceilings", kind, str(workers)]
-    with _running(f"{kind} constant view", command, "/constant", workers) as (server, _):
+    port = _free_port()
+    command = ["benchmarks.ceilings", kind, str(workers), str(port)]
+    with _running(f"{kind} constant view", command, "/constant", port, workers) as (server, _):
         yield server
 
 
 @contextmanager
-def _running(name: str, command: list[str], path: str, workers: int) -> Iterator[tuple[Server, float]]:
+def gunicorn(application: str, path: str, *, workers: int, threads: int, postmaster: int) -> Iterator[Server]:
+    """Run a WSGI application over PostgreSQL by gunicorn, with worker processes of many threads.
+
+    :param application: where it is, as gunicorn takes it.
+    :param path: what it has for a client that wants to know whether it runs.
+    :param postmaster: the first process of the PostgreSQL server.
+    """
     port = _free_port()
+    command = ["gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", str(workers)]
+    command += ["--worker-class", "gthread", "--threads", str(threads)]
+    command += ["--keep-alive", str(KEEP_ALIVE), "--no-control-socket", application]
+    # Its workers share one socket.
+    with _running("gunicorn", command, path, port, 1, postmaster) as (server, _):
+        yield server
+
+
+@contextmanager
+def _running(  # noqa: PLR0913, PLR0917 - what a Server is, and how it is started
+    name: str, command: list[str], path: str, port: int, listeners: int, postmaster: int | None = None
+) -> Iterator[tuple[Server, float]]:
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", *command, str(port)],
+        [sys.executable, "-m", *command],
         cwd=ROOT,
         # The log goes to /dev/null: a file on this disk would slow the commits down, and a pipe would need a reader.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    server = Server(name, process, port, workers)
+    server = Server(name, process, port, listeners, postmaster)
     try:
         while not _answers(server, path):
             if process.poll() is not None or time.perf_counter() - began > _A_LONG_TIME:
@@ -149,12 +175,12 @@ def _running(name: str, command: list[str], path: str, workers: int) -> Iterator
 
 
 def _answers(server: Server, path: str) -> bool:
-    # Each worker listens with a socket of its own.
+    # Each worker of the service listens with a socket of its own.
     table = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
     mine = f"0100007F:{server.port:04X}"
     listeners = sum(1 for line in table if line.split()[1] == mine and line.split()[3] == "0A")
     with suppress(OSError, http.client.HTTPException):
-        return listeners == server.workers and bool(server.get(path))
+        return listeners == server.listeners and bool(server.get(path))
     return False
 
 
@@ -167,18 +193,26 @@ def _free_port() -> int:
 
 def _family(pid: int) -> list[int]:
     """Return a process and all that come of it."""
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text(encoding="ascii").split()
-    ]
+    children: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (task / "children").read_text(encoding="ascii").split())
     return [pid, *(member for child in children for member in _family(child))]
 
 
+def _family_cpu(pid: int) -> float:
+    return sum(map(_cpu, _family(pid)))
+
+
 def _cpu(pid: int) -> float:
+    """Return the processor time of a process and of its children that have ended, such as PostgreSQL's autovacuum workers."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0
     # The name, in brackets, may hold anything.
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    fields = stat.rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def _peak_memory(pid: int) -> float:

@@ -13,6 +13,7 @@ from benefits_core.errors import BenefitsError, InconsistentChangeError
 from benefits_core.model import OPENING, Grant, Order, Signature, User
 from benefits_core.values import sum_of
 
+_Error = TypeVar("_Error", bound=BaseException)
 _Result = TypeVar("_Result")
 
 _NOT_LOCKED: Final = "this change has not locked this user"
@@ -29,7 +30,7 @@ class ChangeState:
     users: dict[str, User] = attrs.field(factory=dict)
     new_ids: list[str] = attrs.field(factory=list)
     _ended: bool = False
-    _error: BenefitsError | None = None
+    _error: BaseException | None = None
 
     def require_usable(self) -> None:
         """Raise an error unless the change goes on.
@@ -42,7 +43,7 @@ class ChangeState:
         if self._error is not None:
             raise self._error
 
-    def lose(self, error: BenefitsError) -> BenefitsError:
+    def lose(self, error: _Error) -> _Error:
         """Mark the change as lost: from now on, ``require_usable`` raises this error. Return it."""
         self._error = error
         return error

@@ -220,7 +220,8 @@ class Store(View, Protocol):
         :param do: uses its unit of work and nothing else of the store, does no I/O, waits for nothing, and has no
             other side effect. So the store may run it again from the start, and in another thread; there it sees
             the caller's ``contextvars``.
-        :raises StorageUnavailableError: it could not begin in time, or could not be kept. Nothing of it is.
+        :raises StorageUnavailableError: it could not begin in time, or could not be kept. Nothing of it is; or nobody
+            knows, since the connection to the database was lost while it was being kept. Then the message says so.
         :raises RuntimeError: it was called inside a change of this store, and would wait for itself.
         """
 
@@ -245,7 +246,7 @@ class NonBlockingStore(Store, Protocol):
     def submit(self, do: Callable[[UnitOfWork], _Result]) -> Future[_Result]:
         """Begin a change; its future ends as :meth:`Store.change` would.
 
-        Of two changes that one thread submits, the first one runs first.
+        Of two changes that one thread submits, the first one runs first, unless it has to wait for another process.
 
         :raises RuntimeError: as :meth:`Store.change`, or the store is closed.
         """

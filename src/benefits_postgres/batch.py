@@ -6,15 +6,18 @@ the second run, everything is there. What a change writes is kept back. So a cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar, cast
 
 import attrs
 
-from benefits_core.changes import ChangeState
-from benefits_core.model import Grant, Order, Product, User
+from benefits_core.model import User
 from benefits_core.ports import UnitOfWork
+from benefits_postgres.catalogue import Catalogue
+from benefits_postgres.repositories import PostgresUnitOfWork, Session
 from benefits_postgres.writes import Writes
+
+_Result = TypeVar("_Result")
 
 
 @attrs.define
@@ -22,27 +25,23 @@ class Batch:
     """What the changes of a batch share.
 
     :ivar users: the locked users as they are now, by id; None for one who is not stored.
-    :ivar products: the catalogue, by product id; None until it is read.
-    :ivar order_numbers: what ``new_id`` may return.
-    :ivar held: the ids of users whom changes of others hold.
+    :ivar catalogue: the products on offer; None until they are read.
+    :ivar order_numbers: the numbers that new orders may have.
+    :ivar held: the ids of users whom other changes hold.
     """
 
     users: dict[str, User | None] = attrs.field(factory=dict)
-    products: Mapping[str, Product] | None = None
+    catalogue: Catalogue | None = None
     order_numbers: list[int] = attrs.field(factory=list)
     held: set[str] = attrs.field(factory=set)
     writes: Writes = attrs.field(factory=Writes)
-
-
-_Result = TypeVar("_Result")
 
 
 class _UnfitError(BaseException):
     """Ends the run of a change that asks for what its batch has not got. No ``except Exception`` of it may catch this."""
 
 
-@attrs.define
-class BatchSession:
+class BatchSession(Session):
     """One run of a change of a batch.
 
     :ivar wanted: the id of the user that it asked for; None if it asked for none.
@@ -50,103 +49,51 @@ class BatchSession:
     :ivar alone: whether the change has to run alone.
     """
 
-    batch: Batch
-    state: ChangeState = attrs.field(factory=ChangeState)
-    writes: Writes = attrs.field(factory=Writes)
-    wanted: str | None = None
-    unfit: bool = False
-    alone: bool = False
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self._batch = batch
+        self.wanted: str | None = None
+        self.unfit = False
+        self.alone = False
 
     def run(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """Run a change, and add what it has written to the batch."""
         try:
-            result = do(cast("UnitOfWork", _UnitOfWork(self)))
-            self.require_usable()
-            self.batch.users.update(self.state.users)
-            self.batch.writes.add(self.writes)
+            result = do(cast("UnitOfWork", PostgresUnitOfWork(self)))
+            self.state.require_usable()
+            self._batch.users.update(self.state.users)
+            self._batch.writes.add(self.writes)
             return result
         finally:
             self.state.end()
 
-    def want(self, user_id: str | None) -> NoReturn:
-        """End this run: the change needs this user, or the catalogue alone."""
-        self.wanted, self.unfit = user_id, True
-        self.alone = self.batch.products is not None  # the batch has been read, and can't be read again
-        raise _UnfitError
+    def _end(self, *, alone: bool) -> NoReturn:
+        """End this run, also if the change catches the error."""
+        self.unfit, self.alone = True, alone
+        raise self.state.lose(_UnfitError())
 
-    def leave(self) -> NoReturn:
-        """End this run: the change has to run alone."""
-        self.unfit = self.alone = True
-        raise _UnfitError
-
-    def require_usable(self) -> None:
-        """Raise an error unless the change goes on."""
+    def query(self, *_: object) -> NoReturn:
+        """See :class:`~benefits_postgres.repositories.Session`. It ends this run: no batch has got that."""
         self.state.require_usable()
-        if self.unfit:
-            raise _UnfitError
+        self._end(alone=True)
 
+    def lock(self, user_ids: Sequence[str]) -> NoReturn:
+        """See :meth:`query`."""
+        self.query(user_ids)
 
-@attrs.frozen
-class _Repository:
-    session: BatchSession
+    def lock_id(self, user_id: str) -> User | None:
+        """See :class:`~benefits_postgres.repositories.Session`. The first run ends here."""
+        if user_id not in self._batch.users:
+            self.wanted = user_id
+            self._end(alone=self._batch.catalogue is not None)  # it has been read, and can't be read again
+        return self._batch.users[user_id]
 
-    def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - any method of the ports
-        def leave(*_: object, **__: object) -> NoReturn:
-            self.session.require_usable()
-            self.session.leave()
+    def catalogue(self) -> Catalogue:
+        """See :class:`~benefits_postgres.repositories.Session`."""
+        self.state.require_usable()
+        return self._batch.catalogue or self._end(alone=False)
 
-        return leave
-
-
-@attrs.frozen
-class _Users(_Repository):
-    def get_or_add(self, opening: Grant) -> User:
-        session, user_id = self.session, opening.user_id
-        session.require_usable()
-        session.state.require_opening(opening)
-        user = session.state.users.get(user_id)
-        if user is None:
-            if user_id not in session.batch.users:
-                session.want(user_id)
-            user = session.batch.users[user_id]
-            if user is None:
-                user = session.writes.users[user_id] = User(user_id, opening.amount)
-                session.writes.openings[user_id] = opening
-            session.state.users[user_id] = user
-        return user
-
-
-@attrs.frozen
-class _Products(_Repository):
-    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
-        self.session.require_usable()
-        products = self.session.batch.products
-        if products is None:
-            self.session.want(None)
-        return {product_id: products[product_id] for product_id in product_ids if product_id in products}
-
-
-@attrs.frozen
-class _Orders(_Repository):
-    def new_id(self) -> str:
-        session = self.session
-        session.require_usable()
-        if not session.batch.order_numbers:
-            session.leave()
-        session.state.new_ids.append(str(session.batch.order_numbers.pop(0)))
-        return session.state.new_ids[-1]
-
-    def add(self, order: Order, buyer: User) -> None:
-        session = self.session
-        session.require_usable()
-        session.state.add_order(order, buyer, session.batch.products or {})
-        session.writes.orders.append(order)
-        session.writes.users[buyer.user_id] = buyer
-
-
-class _UnitOfWork:
-    def __init__(self, session: BatchSession) -> None:
-        self.users = _Users(session)
-        self.grants = _Repository(session)
-        self.products = _Products(session)
-        self.orders = _Orders(session)
+    def new_order_number(self) -> int:
+        """See :class:`~benefits_postgres.repositories.Session`."""
+        self.state.require_usable()
+        return self._batch.order_numbers.pop(0) if self._batch.order_numbers else self._end(alone=True)

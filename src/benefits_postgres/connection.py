@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import select
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from math import ceil
 from typing import Any, Final
 
@@ -24,6 +26,13 @@ synchronous standby waits for ever."""
 _OLDEST: Final = 140000  # PostgreSQL 14
 _ENCODING: Final = "UTF8"
 _CONFLICTS: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+_ATTEMPT: Final = re.compile("^(- host: .*?: )?connection (failed|is bad): ", re.MULTILINE)
+_HINTS: Final = {
+    "no password supplied": "name it in ~/.pgpass, or in the variable PGPASSWORD",
+    "in hot standby mode": "name the primary server, or all of them: postgresql://USER@HOST,HOST/NAME",
+    "permission denied for schema": "the role needs the right to create tables in it",
+}
 
 Rows = list[tuple[Any, ...]]
 
@@ -52,12 +61,13 @@ class Database:
     :param url: the database, as libpq takes it: ``postgresql://user@host/name``. What it lacks, libpq takes from the
         environment and the user's files, such as the password.
     :param patience: how long opening may take, in seconds.
+    :param read_only: whether any server will do, also one that can't be written to, such as a standby.
     :ivar opened: how often the connection was opened: what was remembered before the last time may be void, since
         another server may answer now.
     """
 
-    def __init__(self, url: str, patience: float) -> None:
-        self._parameters = _parameters(url, patience)
+    def __init__(self, url: str, patience: float, *, read_only: bool = False) -> None:
+        self._parameters = _parameters(url, patience, read_only=read_only)
         self._connection: _Connection | None = None
         self.opened = 0
 
@@ -81,13 +91,32 @@ class Database:
                 cursor.execute(statements, parameters or None)
                 return [cursor.fetchall() if cursor.description else [] for _ in cursor.results()]
         except psycopg.Error as error:
-            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction) or _is_wait_timeout(error):
-                self.close()  # this server has become a standby, or is stuck
-            raise core_error(error, lost=connection.closed or _is_fatal(error)) from error
+            raise self._failure(error) from error
+
+    def copy(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run ``COPY ... FROM STDIN`` with these rows. See :meth:`run` for its errors."""
+        connection = self._usable()
+        connection.limit = None
+        try:
+            with connection.cursor() as cursor, cursor.copy(statement) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except psycopg.Error as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: psycopg.Error) -> BenefitsError:
+        lost = _ends_connection(error)
+        if lost:
+            self.close()
+        return core_error(error, lost=lost)
 
     def _usable(self) -> _Connection:
         if self._connection is not None and (self._connection.closed or _has_news(self._connection)):
+            status = self._connection.info.transaction_status
             self.close()
+            if status is not TransactionStatus.IDLE:
+                # On another connection, the statements would be kept at once, and without locks.
+                raise ConnectionLostError("the connection was lost within a transaction")
         if self._connection is None:
             self._connection = self._open()
             self.opened += 1
@@ -96,6 +125,8 @@ class Database:
     def _open(self) -> _Connection:
         try:
             connection = _Connection.connect(**self._parameters, autocommit=True)
+        except UnicodeError:
+            raise StorageUnavailableError("the name of its host is not valid") from None
         except psycopg.Error as error:
             raise core_error(error) from error
         try:
@@ -110,10 +141,7 @@ class Database:
         connection = self._connection
         if connection is not None and connection.info.transaction_status is not TransactionStatus.IDLE:
             try:
-                if connection.closed:
-                    self.close()
-                else:
-                    self.run("ROLLBACK")
+                self.run("ROLLBACK")
             except StorageUnavailableError:
                 self.close()
 
@@ -129,12 +157,21 @@ def core_error(error: psycopg.Error, *, lost: bool = False) -> BenefitsError:
 
     :param lost: whether the connection was lost.
     """
-    message = error.diag.message_primary or " ".join(str(error).split())
+    message = error.diag.message_primary or _in_one_line(str(error))
+    message += "".join(f"; {hint}" for part, hint in _HINTS.items() if part in message)
     if lost:
         return ConnectionLostError(message)
     if isinstance(error, psycopg.IntegrityError):
         return InconsistentChangeError(message)
     return (ConflictError if isinstance(error, _CONFLICTS) else StorageUnavailableError)(message)
+
+
+def _in_one_line(text: str) -> str:
+    # Of several servers, psycopg repeats the failure of the last one. What libpq suggests has lines that begin with a tab.
+    text = text.partition("All failures were:\n")[2] or text
+    return "; ".join(
+        " ".join(line.split()) for line in _ATTEMPT.sub("", text).splitlines() if not line.startswith("\t")
+    )
 
 
 def is_storable(text: str) -> bool:
@@ -156,20 +193,24 @@ def shown(url: str) -> str:
 
 
 def _given(url: str) -> dict[str, Any]:
-    try:
-        return conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        # What libpq says may hold a part of the password.
-        raise StorageUnavailableError(
-            "this is no valid PostgreSQL URL; write postgresql://USER@HOST:PORT/NAME, with % escapes"
-        ) from None
+    with suppress(psycopg.ProgrammingError, UnicodeError):
+        given: dict[str, Any] = conninfo_to_dict(url)
+        # If a password is not escaped, libpq takes a part of it for the host, the port or the name.
+        path = url.partition("://")[2].partition("?")[0].partition("/")[2]
+        in_host = any("@" in host[1:] for host in given.get("host", "").split(","))
+        if re.fullmatch("[0-9,]*", given.get("port", "")) and not in_host and "@" not in path:
+            return given
+    raise StorageUnavailableError(  # in which nothing of it is quoted
+        "this is no valid PostgreSQL URL; write postgresql://USER@HOST:PORT/NAME,"
+        " and in a password %40 for @, %2F for /, and %25 for %"
+    )
 
 
-def _parameters(url: str, patience: float) -> dict[str, Any]:
+def _parameters(url: str, patience: float, *, read_only: bool) -> dict[str, Any]:
     defaults = {
         "application_name": "benefits",
         "connect_timeout": max(2, ceil(patience)),
-        "target_session_attrs": "read-write",  # of several hosts, the primary
+        "target_session_attrs": "any" if read_only else "primary",
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -185,13 +226,11 @@ def _has_news(connection: _Connection) -> bool:
     return bool(poll.poll(0))
 
 
-def _is_fatal(error: psycopg.Error) -> bool:
-    # The server closes the connection after such an error. A commit that waits for a standby may have been kept.
+def _ends_connection(error: psycopg.Error) -> bool:
+    """Return whether the connection is of no use after an error: the server has closed it, or has not answered in time."""
+    if error.diag.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
     return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
-
-
-def _is_wait_timeout(error: psycopg.Error) -> bool:
-    return error.diag.sqlstate is None and "timeout" in str(error)
 
 
 def _require_suitable(connection: _Connection) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from benefits_core.model import Grant, Order, OrderLine, Product, Signature, User
+from benefits_core.model import Grant, Order, OrderLine, Signature, User
 from benefits_core.values import from_cents
 from benefits_postgres.connection import Rows, is_storable
 
@@ -20,12 +20,6 @@ OWNED: Final = """
     array(SELECT product_id FROM order_lines WHERE user_number = users.user_number ORDER BY order_number, position)
     """
 SELECT_USERS: Final = f"SELECT user_id, user_number, balance, {OWNED} FROM users"
-_PRODUCTS: Final = "SELECT product_id, name, price FROM products WHERE retired_by IS NULL"
-# The version and the products in one statement, so that both are of one moment.
-SELECT_CATALOGUE: Final = """
-    SELECT version, product_id, name, price
-    FROM catalogue LEFT JOIN products ON retired_by IS NULL ORDER BY position
-    """
 # Times come without a timezone, so that no setting of the connection matters.
 _GRANTS: Final = """
     SELECT user_id, reference, amount, given_by, given_at AT TIME ZONE 'UTC', note
@@ -76,19 +70,14 @@ def _storable(texts: Iterable[str]) -> list[str]:
     return [text for text in texts if is_storable(text)]
 
 
-def _signature(by: str, at: datetime, note: str) -> Signature:
+def signature_from(by: str, at: datetime, note: str) -> Signature:
+    """Return the signature that its columns describe."""
     return Signature(by, at.replace(tzinfo=UTC), note)
 
 
 def _grant(row: tuple[Any, ...]) -> Grant:
     user_id, reference, amount, *signature = row
-    return Grant(user_id, reference, from_cents(amount), _signature(*signature))
-
-
-def product_from(row: tuple[Any, ...]) -> Product:
-    """Return the product that its id, name and price describe."""
-    product_id, name, price = row
-    return Product(product_id, name, from_cents(price))
+    return Grant(user_id, reference, from_cents(amount), signature_from(*signature))
 
 
 def _orders(rows: Rows) -> tuple[Order, ...]:
@@ -98,7 +87,7 @@ def _orders(rows: Rows) -> tuple[Order, ...]:
             user_id,
             tuple([OrderLine(row[6], row[7], from_cents(row[8])) for row in lines]),
             placed_at.replace(tzinfo=UTC),
-            None if by is None else _signature(by, at, note),
+            None if by is None else signature_from(by, at, note),
         )
         for (number, user_id, placed_at, by, at, note), lines in groupby(rows, key=itemgetter(*range(6)))
     )
@@ -148,30 +137,6 @@ class PostgresGrantReader:
             "SELECT user_id, granted FROM users WHERE user_id = ANY(%s)", (_storable(user_ids),)
         )
         return {user_id: from_cents(granted) for user_id, granted in rows}
-
-
-@attrs.frozen
-class PostgresProductReader:
-    """The catalogue, read from its table."""
-
-    _query: Query
-
-    def list_all(self) -> tuple[Product, ...]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
-        return tuple(map(product_from, self._query(f"{_PRODUCTS} ORDER BY position")))
-
-    def find(self, product_ids: Iterable[str]) -> Mapping[str, Product]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
-        rows = self._query(f"{_PRODUCTS} AND product_id = ANY(%s)", (_storable(product_ids),))
-        return {product.product_id: product for product in map(product_from, rows)}
-
-    def retired(self) -> Mapping[str, Signature]:
-        """See :class:`~benefits_core.ports.ProductReader`."""
-        rows = self._query(
-            "SELECT product_id, retired_by, retired_at AT TIME ZONE 'UTC', retired_note FROM products"
-            " WHERE retired_by IS NOT NULL"
-        )
-        return {product_id: _signature(*signature) for product_id, *signature in rows}
 
 
 @attrs.frozen

@@ -68,11 +68,15 @@ _TABLES: Final = """
     CREATE SEQUENCE grant_positions;
     CREATE SEQUENCE order_numbers;
 
-    -- The version tells a reader whether its copy is current. A price that was changed by hand counts too.
+    -- The version tells a reader whether its copy is current. A price that was changed by hand counts too, whatever the
+    -- search_path was then.
     CREATE TABLE catalogue (version bigint NOT NULL);
     INSERT INTO catalogue VALUES (1);
     CREATE FUNCTION count_change_of_catalogue() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN UPDATE catalogue SET version = version + 1; RETURN NULL; END';
+        'BEGIN
+            EXECUTE format(''UPDATE %I.catalogue SET version = version + 1'', TG_TABLE_SCHEMA);
+            RETURN NULL;
+        END';
     CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON products
         FOR EACH STATEMENT EXECUTE FUNCTION count_change_of_catalogue();
 
@@ -118,6 +122,18 @@ def _pending(database: Database) -> list[str]:
             f"it was written by a newer version ({', '.join(sorted(unknown))}); use that version"
         )
     return [name for name in MIGRATIONS if name not in applied]
+
+
+def prepare(database: Database, *, create: bool) -> None:
+    """Bring a database up to date as needed.
+
+    :param create: whether a database without tables gets them.
+    :raises StorageUnavailableError: it has none and gets none, or is of a newer version.
+    """
+    if needed := pending(database):
+        if not create and len(needed) == len(MIGRATIONS):
+            raise StorageUnavailableError("it has no tables of this program; benefits seed creates them")
+        migrate(database)
 
 
 def migrate(database: Database) -> None:

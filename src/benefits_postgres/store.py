@@ -11,7 +11,7 @@ from benefits_core.errors import BenefitsError, StorageUnavailableError
 from benefits_core.ports import UnitOfWork, View
 from benefits_postgres.connection import PATIENCE, Database, shown
 from benefits_postgres.reading import Reading
-from benefits_postgres.schema import MIGRATIONS, migrate, pending
+from benefits_postgres.schema import prepare
 from benefits_postgres.transaction import Transaction
 from benefits_postgres.worker import Worker
 from benefits_postgres.writer import Writer
@@ -33,23 +33,18 @@ class PostgresStore:
 
     def __init__(self, url: str, *, patience: float = PATIENCE, create: bool = True) -> None:
         self._patience = patience
-        self._written, self._read = Database(url, patience), Database(url, patience)
+        self._written, self._reading = Database(url, patience), Reading(Database(url, patience))
         try:
-            if needed := pending(self._written):
-                if not create and len(needed) == len(MIGRATIONS):
-                    raise StorageUnavailableError(
-                        "it has no tables of this program; benefits seed creates them"
-                    )
-                migrate(self._written)
-        except BenefitsError as error:
+            prepare(self._written, create=create)
+        except BaseException as error:
             self._written.close()
-            raise StorageUnavailableError(f"{shown(url)}: {error}") from error
-        reading, transaction = Reading(self._read), Transaction(self._written, patience)
-        self._reader = Worker("benefits-reader", patience, reading.read_together)
-        self._writer = Worker("benefits-writer", patience, Writer(transaction))
-        self._reading = reading
-        self.users, self.grants = reading.users, reading.grants
-        self.products, self.orders = reading.products, reading.orders
+            if isinstance(error, BenefitsError):
+                raise StorageUnavailableError(f"{shown(url)}: {error}") from error
+            raise
+        self._reader = Worker("benefits-reader", patience, self._reading.read_together)
+        self._writer = Worker("benefits-writer", patience, Writer(Transaction(self._written, patience)))
+        self.users, self.grants = self._reading.users, self._reading.grants
+        self.products, self.orders = self._reading.products, self._reading.orders
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
         """See :class:`~benefits_core.ports.Store`. Changes that wait together are kept by one commit."""

@@ -10,32 +10,36 @@ from uuid import uuid4
 from benefits_core.changes import finally_do
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork
+from benefits_postgres.alone import LoneSession
 from benefits_postgres.batch import Batch, BatchSession
-from benefits_postgres.catalogue import Catalogue
+from benefits_postgres.catalogue import SELECT_VERSION, CatalogueCache
 from benefits_postgres.connection import ConnectionLostError, Database
 from benefits_postgres.readers import OWNED, user_from
-from benefits_postgres.repositories import PostgresUnitOfWork, Session
+from benefits_postgres.repositories import PostgresUnitOfWork
 
 _Result = TypeVar("_Result")
 
 # The settings end with the transaction, for a pool may give the connection to others. Whatever the database's defaults are:
 # statements see what was committed before each of them, and a commit returns once it has reached the disk.
-# The row of this writer is locked from here to the end. So whoever locks it later knows whether the transaction was kept.
-_BEGIN: Final = """
+_SETTINGS: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true),
            set_config('idle_in_transaction_session_timeout', '10s', true),
            set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
+    """
+# The row of this writer is locked until the transaction ends. A later transaction that locks it reads whether that was kept.
+# It is committed too: where that waits for a standby, the standby has then flushed both.
+_BEGIN: Final = f"""
+    {_SETTINGS}
     INSERT INTO writers (writer, batch) VALUES (%s, %s)
     ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, begun_at = excluded.begun_at;
     """
-_WAS_KEPT: Final = """
-    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-    SELECT set_config('lock_timeout', %s, true);
+_WAS_KEPT: Final = f"""
+    {_SETTINGS}
     INSERT INTO writers (writer, batch) VALUES (%s, 0)
     ON CONFLICT (writer) DO UPDATE SET writer = excluded.writer RETURNING batch;
-    ROLLBACK
+    COMMIT
     """
 
 # A batch waits for nobody while it holds locks, so that it stops no other machine, and no deadlock can arise: it takes the
@@ -51,11 +55,17 @@ _LOCK_AND_READ: Final = f"""
     SELECT user_id, coalesce(user_number, nextval('user_numbers')), balance, {OWNED}
     FROM {_WANTED} LEFT JOIN users USING (user_id);
     SELECT nextval('order_numbers') FROM generate_series(1, %s);
-    SELECT version FROM catalogue
+    {SELECT_VERSION}
     """
 
-# How long to wait between two attempts to find out, in seconds.
+# How long to try to find out whether a COMMIT was kept, and how long to wait between two attempts, in seconds. A COMMIT that
+# is under way may still arrive, until the server ends the idle transaction.
+_FINDING_OUT: Final = 12.0
 _PAUSE: Final = 0.05
+
+
+class OutcomeUnknownError(StorageUnavailableError):
+    """A transaction was kept, or not: the database could not be reached in time to find out."""
 
 
 class Transaction:
@@ -66,11 +76,11 @@ class Transaction:
         self._patience = patience
         self._writer = str(uuid4())
         self._number = 0
-        self._catalogue = Catalogue()
+        self._catalogue = CatalogueCache()
 
     def _begin(self, wait: float) -> tuple[str, list[object]]:
         self._number += 1
-        return _BEGIN, [f"{max(1, round(wait * 1000))}ms", self._writer, self._number]
+        return _BEGIN, [_milliseconds(wait), self._writer, self._number]
 
     def begin_batch(self, batch: Batch, sessions: Sequence[BatchSession]) -> None:
         """Begin a batch: lock and read what the first runs of its changes have asked for."""
@@ -90,7 +100,7 @@ class Transaction:
             else:
                 batch.held.add(user_id)
         batch.order_numbers = [number for (number,) in numbers]
-        batch.products = self._catalogue.by_id(self._database, version)
+        batch.catalogue = self._catalogue.read(self._database, version)
 
     def commit_batch(self, batch: Batch) -> None:
         """Keep a batch."""
@@ -102,10 +112,12 @@ class Transaction:
 
     def run_alone(self, do: Callable[[UnitOfWork], _Result], deadline: float) -> _Result:
         """Run a change in a transaction of its own, and keep it."""
-        session = Session(self._database)
+        session = LoneSession(self._database)
         return finally_do(session.state.end, lambda: self._run_alone(session, do, deadline))
 
-    def _run_alone(self, session: Session, do: Callable[[UnitOfWork], _Result], deadline: float) -> _Result:
+    def _run_alone(
+        self, session: LoneSession, do: Callable[[UnitOfWork], _Result], deadline: float
+    ) -> _Result:
         self._database.run(*self._begin(deadline - time.monotonic()))
         result = do(PostgresUnitOfWork(session))
         session.state.require_usable()
@@ -121,16 +133,16 @@ class Transaction:
 
     def _was_kept(self) -> bool:
         """Return whether the last transaction was committed, although its answer was lost."""
-        deadline = time.monotonic() + self._patience
-        parameters = (f"{round(self._patience * 1000)}ms", self._writer)
+        deadline = time.monotonic() + _FINDING_OUT
         while True:
+            left = deadline - time.monotonic()
             try:
-                [[number]] = self._database.run(_WAS_KEPT, parameters)[2]
+                [[number]] = self._database.run(_WAS_KEPT, (_milliseconds(left), self._writer), limit=left)[2]
             except StorageUnavailableError as error:
                 self._database.close()
                 if time.monotonic() > deadline:
-                    raise StorageUnavailableError(
-                        f"the connection was lost during a commit, and nobody knows whether it was kept: {error}"
+                    raise OutcomeUnknownError(
+                        f"the connection was lost during a commit; it is not known whether that was kept: {error}"
                     ) from error
                 time.sleep(_PAUSE)
             else:
@@ -139,3 +151,7 @@ class Transaction:
     def roll_back(self) -> None:
         """End what was begun, if it was not kept."""
         self._database.roll_back()
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"  # 0 would be no limit

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 
-from benefits_core.errors import StorageUnavailableError
+from benefits_core.errors import BenefitsError, StorageUnavailableError
 from benefits_core.folding import renamings
 from benefits_postgres.connection import PATIENCE, Database, shown
 
-_BEGIN = "BEGIN; LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE"
+# No change may hold a user: each locks its users first, and writes to the table later, which this one would not let it do.
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; LOCK TABLE users IN EXCLUSIVE MODE"
 _RENAME = """
     UPDATE users SET user_id = new_id FROM unnest(%s::text[], %s::text[]) AS renaming(new_id, old_id) WHERE user_id = old_id;
     COMMIT
@@ -31,7 +32,7 @@ def fold_user_ids(url: str, fold: Callable[[str], str]) -> int:
             database.run(_BEGIN, limit=None)
             changes = _renamings(database, fold)
             database.run(_RENAME, [[new for new, _ in changes], [old for _, old in changes]], limit=None)
-        except StorageUnavailableError as error:
+        except BenefitsError as error:
             raise StorageUnavailableError(f"{shown(url)}: {error}") from error
         return len(changes)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from benefits_core.calls import Call, Place
 
-# More calls at once would make the first ones wait for long.
+# More new calls at once would make the first ones wait for long.
 MAX_BATCH: Final = 100
 
 # How long calls that were given back wait for new ones, in seconds.
@@ -97,11 +97,12 @@ class Worker:
 
     def _take(self, calls: list[Call]) -> bool:
         """Take the calls that wait; wait for one if there is none. Return False if no other will come."""
+        enough = len(calls) + MAX_BATCH  # however many were given back
         try:
             call = self._queue.get(timeout=_PAUSE if calls else None)
             while call is not None:
                 calls.append(call)
-                if len(calls) >= MAX_BATCH:
+                if len(calls) >= enough:
                     return True
                 call = self._queue.get_nowait()
         except Empty:

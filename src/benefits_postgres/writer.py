@@ -9,7 +9,7 @@ from benefits_core.calls import Call, outcome_of
 from benefits_core.errors import BenefitsError
 from benefits_postgres.batch import Batch, BatchSession
 from benefits_postgres.connection import ConflictError, ConnectionLostError
-from benefits_postgres.transaction import Transaction
+from benefits_postgres.transaction import OutcomeUnknownError, Transaction
 
 # Nothing was kept, and the changes may run again.
 _TRANSIENT: Final = (ConflictError, ConnectionLostError)
@@ -31,12 +31,15 @@ class Writer:
     def __call__(self, calls: list[Call]) -> list[Call]:
         """Run changes, and empty the list. Return those to be run again, until their patience ends.
 
-        Another change holds their user, or the connection was lost and nothing was kept.
+        Another change holds their user, or the connection was lost and nothing was kept. Those behind them wait too, so that
+        none of them runs before an earlier one.
         """
         again: list[Call] = []
-        while calls:
+        while calls and not again:
             if not self._run_first_together(calls, again):
                 self._run_first_alone(calls, again)
+        again += calls
+        calls.clear()
         return again
 
     def _run_first_together(self, calls: list[Call], again: list[Call]) -> bool:
@@ -49,6 +52,7 @@ class Writer:
         try:
             self._transaction.begin_batch(batch, sessions)
         except BenefitsError as error:
+            self._transaction.roll_back()
             ended, calls[: len(sessions)] = calls[: len(sessions)], []
             self._fail(ended, again, error)
             return True
@@ -57,9 +61,12 @@ class Writer:
             self._transaction.commit_batch(batch)
         except BenefitsError as error:
             self._transaction.roll_back()
-            if len(ended) > 1 and not isinstance(error, _TRANSIENT):  # it is the fault of one of them
+            if len(ended) > 1 and not isinstance(error, (*_TRANSIENT, OutcomeUnknownError)):
+                # It is the fault of one of them.
+                later: list[Call] = []
                 while ended:
-                    again += self([ended.pop(0)])
+                    later += [ended.pop(0)] if later else self([ended.pop(0)])
+                again += later
             else:
                 self._fail(ended, again, error)
         while ended:
@@ -92,7 +99,7 @@ class Writer:
                 second = BatchSession(batch)
                 self._run(calls, 0, second)
                 if second.alone:
-                    return bool(ended)
+                    return bool(ended or again)
             ended.append(calls.pop(0))
         return True
 

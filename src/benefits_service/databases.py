@@ -12,8 +12,16 @@ import attrs
 
 from benefits_core import NonBlockingStore, StorageUnavailableError, Store
 from benefits_core.audit import Audit
+from benefits_core.copying import Company
 from benefits_service.user_ids import folded_user_id
-from benefits_sqlite import SqliteStore, audit_database, back_up_database, fold_user_ids
+from benefits_sqlite import (
+    SqliteStore,
+    audit_database,
+    back_up_database,
+    fold_user_ids,
+    read_company,
+    write_company,
+)
 
 Announce = Callable[[str], object]
 
@@ -61,6 +69,18 @@ class Database(Protocol):
         :raises StorageUnavailableError: it can't be read, or is backed up by other means.
         """
 
+    def read_company(self) -> AbstractContextManager[Company]:
+        """Return all that it keeps, as it stands at one moment.
+
+        :raises StorageUnavailableError: it can't be read, which may show while the rows are read, or it is of another version.
+        """
+
+    def write_company(self, company: Company) -> Audit:
+        """Write a company, and audit it. If the audit finds a fault, or anything fails, nothing is kept.
+
+        :raises StorageUnavailableError: it has a company already, or can't be written.
+        """
+
 
 @attrs.frozen
 class SqliteFile:
@@ -94,18 +114,31 @@ class SqliteFile:
         """See :class:`Database`."""
         return tuple(back_up_database(self.name, target, overwrite=overwrite))
 
+    def read_company(self) -> AbstractContextManager[Company]:
+        """See :class:`Database`."""
+        return read_company(self.name)
+
+    def write_company(self, company: Company) -> Audit:
+        """See :class:`Database`."""
+        return write_company(self.name, company)
+
 
 def database_at(location: str) -> Database:
     """Return the database of a location: a PostgreSQL URL, or else the path of a SQLite file.
 
-    :raises StorageUnavailableError: it is no valid URL, or the package for PostgreSQL is not installed.
+    :raises StorageUnavailableError: it is no valid URL, or the package for PostgreSQL can't be imported.
     """
     if not location.startswith(("postgresql://", "postgres://")):
+        if "://" in location or location.startswith(("postgresql:", "postgres:")):
+            # It may hold a password, which a message about a file of this name would show.
+            raise StorageUnavailableError(
+                "a database is a SQLite file, or a URL that begins with postgresql://"
+            )
         return SqliteFile(location)
     try:
         from benefits_service.postgres import PostgresDatabase  # noqa: PLC0415 - its driver is an extra
-    except ModuleNotFoundError as error:
-        raise StorageUnavailableError(
-            f"the package {error.name} is not installed; run: pip install 'benefits[postgres]'"
-        ) from error
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = f"the package {error.name} is not installed" if missing else " ".join(str(error).split())
+        raise StorageUnavailableError(f"{reason}; run: pip install 'benefits[postgres]'") from error
     return PostgresDatabase(location)

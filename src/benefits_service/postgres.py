@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +12,8 @@ import attrs
 
 from benefits_core import NonBlockingStore, StorageUnavailableError
 from benefits_core.audit import Audit
-from benefits_postgres import PostgresStore, fold_user_ids, shown
+from benefits_core.copying import Company
+from benefits_postgres import PostgresStore, audit_database, fold_user_ids, read_company, shown, write_company
 from benefits_service.user_ids import folded_user_id
 
 
@@ -39,7 +41,13 @@ class PostgresDatabase:
         return fold_user_ids(self.url, folded_user_id)
 
     def audit(self) -> Audit:  # noqa: D102
-        raise NotImplementedError
+        return audit_database(self.url)
+
+    def read_company(self) -> AbstractContextManager[Company]:  # noqa: D102
+        return read_company(self.url)
+
+    def write_company(self, company: Company) -> Audit:  # noqa: D102
+        return write_company(self.url, company)
 
     def back_up(self, target: Path, *, overwrite: bool) -> NoReturn:  # noqa: ARG002, D102
         raise StorageUnavailableError(

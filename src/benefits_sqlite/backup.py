@@ -9,18 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from tempfile import mkstemp
-from typing import Final
 
 from benefits_core.errors import StorageUnavailableError
 from benefits_sqlite.inspection import inspect, open_for_reading, require_own_name
 from benefits_sqlite.ownership import copy_ownership
-from benefits_sqlite.publishing import publish
+from benefits_sqlite.publishing import publish, unfinished_beside
 from benefits_sqlite.second_name import find_second_name
 from benefits_sqlite.waiting import PATIENCE
-
-# The name of an unfinished copy begins with so many characters of the target's name, so that it is not too long.
-_NAME_LENGTH: Final = 40
 
 
 def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> tuple[str, ...]:
@@ -48,17 +43,10 @@ def back_up_database(path: str, target: Path, *, overwrite: bool = False) -> tup
     if any(log.exists() for log in logs) or (target.exists() and target.samefile(path)):
         # SQLite would read the log that lies there into the copy.
         raise StorageUnavailableError(f"{target}: it is a database in use; name another file")
-    handle, name = mkstemp(prefix=f".{target.name[:_NAME_LENGTH]}.", suffix=".unfinished", dir=target.parent)
-    unfinished = Path(name)
-    try:
-        try:
-            _copy(path, unfinished, target)
-            copy_ownership(path, handle)
-        finally:
-            os.close(handle)
+    with unfinished_beside(target) as (unfinished, handle):
+        _copy(path, unfinished, target)
+        copy_ownership(path, handle)
         publish(unfinished, target, overwrite=overwrite)
-    finally:
-        unfinished.unlink(missing_ok=True)
     second = find_second_name(path)
     if second is None:
         return ()

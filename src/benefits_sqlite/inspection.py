@@ -91,7 +91,7 @@ def inspect(path: str, *, to_write: bool = True, patience: float = PATIENCE) -> 
         return
     if status.st_size < _HEADER_BYTES:  # SQLite takes some of these for empty
         raise UnsoundDatabaseError(f"{path}: it is not a database; name another file")
-    with _explained(path):
+    with explained(path):
         if not wait_for(unless_busy(lambda: _inspect_content(path)), time.monotonic() + patience):
             raise StorageUnavailableError(f"{path}: another program has locked it for {patience} s")
 
@@ -149,7 +149,12 @@ def _never_changes(path: str, file: Path) -> bool:
 
 
 @contextmanager
-def _explained(path: str) -> Iterator[None]:
+def explained(path: str) -> Iterator[None]:
+    """Turn what SQLite reports about a file into an error that names the file and what to do.
+
+    :raises UnsoundDatabaseError: the content of the file is not a sound database of this program.
+    :raises StorageUnavailableError: SQLite could not read or write it.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkstemp
 from typing import Final
 
 # From Linux's fcntl.h and fs.h.
@@ -14,6 +17,25 @@ _RENAME_NOREPLACE: Final = 1
 
 # What file systems say that can't flush a folder, or do not let it be opened for that. SQLite ignores it too.
 _CAN_NOT_FLUSH: Final = frozenset({errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+# The name of an unfinished file begins with so many characters of the name that it is to get, so that it is not too long.
+_NAME_LENGTH: Final = 40
+
+
+@contextmanager
+def unfinished_beside(target: Path) -> Iterator[tuple[Path, int]]:
+    """Create a file that is to get another name in the same folder; return it and its descriptor.
+
+    At the end it is removed, unless :func:`publish` has given it that name.
+
+    :raises OSError: the file system refuses.
+    """
+    handle, name = mkstemp(prefix=f".{target.name[:_NAME_LENGTH]}.", suffix=".unfinished", dir=target.parent)
+    try:
+        yield Path(name), handle
+    finally:
+        os.close(handle)
+        Path(name).unlink(missing_ok=True)
 
 
 def publish(unfinished: Path, target: Path, *, overwrite: bool) -> None:

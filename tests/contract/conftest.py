@@ -13,13 +13,11 @@ from benefits_http import create_app
 from contract.builders import stocked
 from contract.running import seed
 from contract.stores import STORES, StoreKind
-from postgres_schemas import shared_server
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _postgres_server() -> Iterator[None]:
-    with shared_server():
-        yield
+def _postgres_server(postgres_server: None) -> None:
+    """Start the server before any process of a test can need it."""
 
 
 @pytest.fixture(params=STORES, ids=lambda kind: kind.name)

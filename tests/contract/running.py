@@ -20,7 +20,7 @@ import attrs
 
 from benefits_core import OfferProducts
 from benefits_service.commands.catalogue_file import read_catalogue
-from benefits_sqlite import SqliteStore
+from benefits_service.databases import database_at
 from waiting import A_LONG_TIME
 
 SEED = Path(__file__).parents[2] / "seed.json"
@@ -46,7 +46,8 @@ class Service:
 
     process: subprocess.Popen[bytes]
     port: int
-    database: Path
+    location: str = attrs.field(converter=str)
+    """A file, or the URL of a database."""
     log: Path
     worker_count: int
     began: float
@@ -55,6 +56,11 @@ class Service:
     """How many seconds passed until it answered."""
     proxy: Callable[[str, Any], dict[str, str]] | None = None
     """What a proxy before it adds to the headers of a request for this path with this body."""
+
+    @property
+    def database(self) -> Path:
+        """The file of the database."""
+        return Path(self.location)
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
@@ -180,9 +186,10 @@ def environment(*, traced: bool = False) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if traced or "COVERAGE" not in name}
 
 
-def start(
-    database: Path,
+def start(  # noqa: PLR0913 - how a service can differ
+    database: Path | str,
     *options: str,
+    folder: Path | None = None,
     workers: int = 2,
     traced: bool = False,
     before: Sequence[str] = (),
@@ -191,13 +198,15 @@ def start(
 ) -> Service:
     """Start a service, without waiting for it.
 
+    :param database: a file, or the URL of a database.
+    :param folder: where its log is to be; it may be left out if the database is a file, which the log is then beside.
     :param before: a command that runs the service, such as ``nohup``.
     :param program: the command ``benefits``, or one that differs from it.
     :param process_options: what ``subprocess.Popen`` is given, such as another output than the log.
     """
     port = reserve_port()
     command = [*program, "serve", "--database", str(database)]
-    log = database.parent / f"service-at-{port}.log"
+    log = (folder or Path(database).parent) / f"service-at-{port}.log"
     began = time.monotonic()
     with log.open("wb") as output:
         usual: dict[str, Any] = {
@@ -213,18 +222,24 @@ def start(
     return Service(process, port, database, log, workers, began)
 
 
-def seed(database: Path) -> None:
-    """Fill a database from seed.json, if it has no catalogue."""
-    with SqliteStore(database) as store:
+def seed(database: Path | str) -> None:
+    """Fill a database, a file or one at a URL, from seed.json, if it has no catalogue."""
+    with database_at(str(database)).open(print) as store:
         if not store.products.list_all():
             OfferProducts(store)(read_catalogue(SEED.read_bytes()))
 
 
 @contextmanager
-def running(database: Path, *options: str, workers: int = 2, traced: bool = False) -> Iterator[Service]:
-    """Run a service over a database, which is filled from seed.json if it is empty."""
+def running(
+    database: Path | str,
+    *options: str,
+    folder: Path | None = None,
+    workers: int = 2,
+    traced: bool = False,
+) -> Iterator[Service]:
+    """Run a service over a database, which is filled from seed.json if it is empty. See ``start``."""
     seed(database)
-    service = start(database, *options, workers=workers, traced=traced)
+    service = start(database, *options, folder=folder, workers=workers, traced=traced)
     try:
         yield attrs.evolve(service, start_took=service.wait_until_it_answers())
     finally:

@@ -20,7 +20,8 @@ import pytest
 from benefits_sqlite import audit_database
 from contract.faults import impatient, require, serving
 from contract.running import Answer, Service, benefits, start
-from contract.test_faults import connections, storming, write_lock_held
+from contract.storms import storming
+from contract.test_faults import connections, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
@@ -144,7 +145,7 @@ def test_a_worker_that_was_stopped_places_no_order_whose_time_is_over(database: 
 
 
 def test_a_worker_that_stays_stopped_is_replaced_and_what_it_holds_is_free_again(database: Path) -> None:
-    with serving(database) as service, storming(service, 8) as storm:
+    with serving(database) as service, storming([service], 8) as storm:
         wait_for(lambda: len(storm.placed) > 50)
         workers = service.workers()
         victim = min(workers)

@@ -19,84 +19,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from pathlib import Path
-from threading import Event, Lock
 
 import attrs
 import pytest
 
-from benefits_core import OfferProducts, Order, PlaceOrder, Store
+from benefits_core import OfferProducts, Order, PlaceOrder
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
 from contract.running import SEED, Service, benefits, reserve_port, running, seed, start
 from contract.stores import LASTING, StoreKind
+from contract.storms import ITEMS, Storm, storming
 from waiting import A_LONG_TIME, wait_for
 
 OK, REFUSED, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE
-ITEMS = ("netflix", "spotify", "amazon-prime", "gym-membership", "museum-pass", "flu-vaccination")
-
-
-@attrs.define
-class Storm:
-    """Clients that order without a pause, and what they were answered.
-
-    :param placed: the body of every answer with status 200, with the user it was for.
-    :param refused: how often each other status was answered.
-    :param lost: how many requests ended without an answer.
-    """
-
-    placed: list[tuple[str, dict[str, object]]] = attrs.field(factory=list)
-    refused: Counter[int] = attrs.field(factory=Counter)
-    lost: int = 0
-
-    def verify(self, database: Path) -> None:
-        """Assert that every order that was answered is there, whole, and debited once."""
-        assert audit_database(str(database)).findings == ()
-        with SqliteStore(database) as store:
-            for user_id, answer in self.placed:
-                self._verify_order(store, user_id, answer)
-
-    @staticmethod
-    def _verify_order(store: Store, user_id: str, answer: dict[str, object]) -> None:
-        order = store.orders.get(str(answer["order_id"]))
-        assert order is not None, f"{answer} is lost"
-        assert answer["data"] == {"items": list(order.items), "total": pytest.approx(float(order.total))}
-        user = store.users.get(user_id)
-        assert user is not None
-        assert order.user_id == user_id
-        assert Counter(user.product_ids)[order.items[0]] == 1
-
-
-@contextmanager
-def storming(service: Service, clients: int, storm: Storm | None = None) -> Iterator[Storm]:
-    """Let clients order, each on connections of its own, while the block runs."""
-    storm = storm or Storm()
-    over, mutex = Event(), Lock()
-
-    def client(number: int) -> None:
-        dice = random.Random(number)  # noqa: S311 - which product is no secret
-        while not over.is_set():
-            user_id = f"user-{dice.randrange(10_000)}"
-            try:
-                answer = service.order(user_id, dice.choice(ITEMS))
-            except (OSError, http.client.HTTPException):
-                with mutex:
-                    storm.lost += 1
-                over.wait(0.005)
-                continue
-            with mutex:
-                if answer.status == OK:
-                    storm.placed.append((user_id, answer.json["order"]))
-                else:
-                    storm.refused[answer.status] += 1
-
-    with ThreadPoolExecutor(clients) as pool:
-        running_clients = [pool.submit(client, number) for number in range(clients)]
-        try:
-            yield storm
-        finally:
-            over.set()
-            for one in running_clients:
-                one.result(A_LONG_TIME)
 
 
 @contextmanager
@@ -128,7 +63,7 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
         storm.verify(
             database
         )  # while the service runs, so that it starts over the log as the kill has left it
-        with storming(service, 8, storm):
+        with storming([service], 8, storm):
             enough = len(storm.placed) + dice.randrange(1, 200)
             wait_for(lambda enough=enough: len(storm.placed) >= enough)  # type: ignore[misc]
             service.kill()
@@ -139,7 +74,7 @@ def test_no_order_that_was_answered_is_lost_by_killing_the_service(database: Pat
 
 def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(database: Path) -> None:
     clients = 8
-    with running(database, traced=True) as service, storming(service, clients) as storm:
+    with running(database, traced=True) as service, storming([service], clients) as storm:
         wait_for(lambda: len(storm.placed) > 50)
         before = service.workers()
         victim = min(before)
@@ -195,7 +130,7 @@ def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
 
 
 def test_killing_the_process_that_writes_loses_nothing_that_was_answered(database: Path) -> None:
-    with running(database) as service, storming(service, 8) as storm:
+    with running(database) as service, storming([service], 8) as storm:
         wait_for(lambda: len(storm.placed) > 50)
         service.process.kill()
         wait_for(lambda: service.listeners() == 0)
@@ -273,7 +208,7 @@ def accepts(service: Service) -> bool:
 
 
 def test_a_stop_under_a_storm_loses_nothing_that_was_answered(database: Path) -> None:
-    with running(database) as service, storming(service, 8) as storm:
+    with running(database) as service, storming([service], 8) as storm:
         wait_for(lambda: len(storm.placed) > 50)
         began = time.monotonic()
         assert service.stop() == 0
@@ -498,7 +433,7 @@ def test_an_empty_file_is_a_new_database(database: Path) -> None:
 
 @pytest.mark.slow
 def test_a_backup_taken_in_a_storm_is_sound(database: Path, tmp_path: Path) -> None:
-    with running(database) as service, storming(service, 8) as storm:
+    with running(database) as service, storming([service], 8) as storm:
         for number in range(5):
             known = len(storm.placed)
             wait_for(lambda known=known: len(storm.placed) > known + 50)  # type: ignore[misc]

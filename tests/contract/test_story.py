@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Protocol
+from threading import Event
+from typing import Any, Protocol, cast
 
 import attrs
 import pytest
@@ -23,11 +26,14 @@ from benefits_core import (
     EraseUser,
     GetUser,
     GrantMoney,
+    GrantOutcome,
     GrantRefusedError,
     InsufficientBalanceError,
     InvalidValueError,
     ListProducts,
+    NonBlockingStore,
     OfferProducts,
+    Order,
     OrderRefusedError,
     PlaceOrder,
     PriceChangedError,
@@ -43,6 +49,7 @@ from benefits_core import (
 from benefits_http import create_app
 from contract.builders import SIGNED
 from contract.stores import STORES, StoreKind
+from waiting import A_LONG_TIME
 
 CODES: dict[type[OrderRefusedError], str] = {
     ProductsNotFoundError: "products_not_found",
@@ -179,8 +186,13 @@ def offer(store: Store, entries: Sequence[tuple[str, int]]) -> None:
 def grant(store: Store, reference: str, amounts: dict[str, Decimal], *, create: bool) -> str | Outcome:
     """Grant money; return what came of it in plain values."""
     create_with = Decimal(500) if create else None
+    return granted(lambda: GrantMoney(store)(reference, amounts, SIGNED, create_with=create_with))
+
+
+def granted(end: Callable[[], GrantOutcome]) -> str | Outcome:
+    """Return what came of a grant in plain values."""
     try:
-        outcome = GrantMoney(store)(reference, amounts, SIGNED, create_with=create_with)
+        outcome = end()
     except InvalidValueError:
         return "reserved"
     except UsersNotFoundError:
@@ -188,6 +200,34 @@ def grant(store: Store, reference: str, amounts: dict[str, Decimal], *, create: 
     except GrantRefusedError:
         return "refused"
     return list(outcome.given), list(outcome.had)
+
+
+def placed(store: Store, end: Callable[[], Order]) -> str | tuple[list[str], int]:
+    """Return what came of an order in plain values."""
+    try:
+        order = end()
+    except OrderRefusedError as refusal:
+        return CODES[type(refusal)]
+    assert store.orders.get(order.order_id) == order
+    return list(order.items), in_cents(order.total)
+
+
+class Submitting:
+    """A store that does not wait for a change: a use case returns the future of it."""
+
+    def __init__(self, store: NonBlockingStore) -> None:
+        self.change = store.submit
+
+
+Request = tuple[str, int | list[str]]
+"""The name of a user, and a grant to them, or what they order."""
+
+
+def begin(store: Store, name: str, what: int | list[str]) -> Any:
+    """Order, or grant money; return what the use case returns."""
+    if isinstance(what, int):
+        return GrantMoney(store)("c", {name: Decimal(what)}, SIGNED)
+    return PlaceOrder(store)(name, what)
 
 
 @attrs.frozen
@@ -220,12 +260,27 @@ class Direct:
 
     def order(self, name: str, items: Sequence[str], expected: int | None) -> str | tuple[list[str], int]:
         expected_total = None if expected is None else Decimal(expected).scaleb(-2)
-        try:
-            order = PlaceOrder(self.store)(name, items, expected_total)
-        except OrderRefusedError as refusal:
-            return CODES[type(refusal)]
-        assert self.store.orders.get(order.order_id) == order
-        return list(order.items), in_cents(order.total)
+        return placed(self.store, lambda: PlaceOrder(self.store)(name, items, expected_total))
+
+    def one_by_one(self, requests: Sequence[Request]) -> list[object]:
+        return [self.ended(what, partial(begin, self.store, name, what)) for name, what in requests]
+
+    def at_once(self, requests: Sequence[Request]) -> list[object]:
+        """Have the store find all requests waiting, so that it may keep them by one commit."""
+        if not isinstance(self.store, NonBlockingStore):
+            return self.one_by_one(requests)
+        may_begin = Event()
+        self.store.submit(lambda _: may_begin.wait(A_LONG_TIME))
+        submitting = cast("Store", Submitting(self.store))
+        futures: list[Future[Any]] = [begin(submitting, name, what) for name, what in requests]
+        may_begin.set()
+        return [
+            self.ended(what, partial(future.result, A_LONG_TIME))
+            for (_, what), future in zip(requests, futures, strict=True)
+        ]
+
+    def ended(self, what: int | list[str], end: Callable[[], Any]) -> object:
+        return granted(end) if isinstance(what, int) else placed(self.store, end)
 
 
 class OverHttp:
@@ -377,6 +432,22 @@ class Story(RuleBasedStateMachine):
         )
         if normal(name) in self.plain.accounts:
             self.look(name)
+
+    @rule(requests=st.lists(st.tuples(user_ids, baskets | st.sampled_from([1, 250, -250])), max_size=6))
+    def request_at_once(self, requests: list[Request]) -> None:
+        """One thread submits them, so that they run in this sequence, and each sees what those before it have done."""
+        results: list[object] = [
+            self.plain.grant("c", [name], what * 100, create=False)
+            if isinstance(what, int)
+            else self.plain.order(name, what, None)
+            for name, what in requests
+        ]
+        for (_, way), store in self.stores.items():
+            teller = Direct(store)
+            assert (teller.at_once(requests) if way == "direct" else teller.one_by_one(requests)) == results
+        for name, _ in requests:
+            if normal(name) in self.plain.accounts:
+                self.look(name)
 
     @invariant()
     def no_other_user_is_created(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
+from typing import Final
 
 import click
 
@@ -13,6 +15,7 @@ from benefits_service.commands import (
     backup,
     cancel,
     check,
+    copy,
     grant,
     listings,
     personal,
@@ -23,6 +26,9 @@ from benefits_service.commands import (
 )
 from benefits_service.commands.common import Failure, NotFound, examples, message_of, require_output, say
 
+# In a URL: click quotes one that is an argument too many, and one with another scheme is taken for the name of a file.
+_PASSWORD: Final = re.compile(r"(//[^\s/:@]*:)\S+(?=@)|(password=)[^\s&]+")
+
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
@@ -30,6 +36,7 @@ from benefits_service.commands.common import Failure, NotFound, examples, messag
         seed.seed,
         check.check,
         backup.backup,
+        copy.copy,
         serve.serve,
         listings.products,
         listings.users,
@@ -69,7 +76,7 @@ def run() -> None:
         error.show()
         status = Failure.exit_code
     except (click.ClickException, StorageUnavailableError, OSError) as error:
-        say(f"benefits: {_reason(error)}", err=True)
+        say(f"benefits: {_without_password(_reason(error))}", err=True)
         status = NotFound.exit_code if isinstance(error, NotFound) else Failure.exit_code
     except click.Abort:
         status = 130  # the status that shells report for a program ended by Ctrl-C
@@ -79,6 +86,10 @@ def run() -> None:
     else:
         status = 0  # what the command has to print about its work may be lost; the work is done
     sys.exit(status)
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub(r"\1\2...", text)
 
 
 def _reason(error: Exception) -> str:

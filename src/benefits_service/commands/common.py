@@ -82,14 +82,15 @@ def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-def _parse_database(_: click.Context, __: click.Parameter, location: str) -> Database:
+def parse_database(_: click.Context, __: click.Parameter, location: str) -> Database:
+    """Return the database of a location: a callback of an argument or an option."""
     return database_at(location)
 
 
 database_option = setting(
     "--database",
     default=DATABASE,
-    callback=_parse_database,
+    callback=parse_database,
     metavar="FILE|URL",
     help="A SQLite file, or a PostgreSQL database: postgresql://user@host/name.",
 )
