@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -24,10 +25,6 @@ _NUMBERS: Final = f"""
            greatest(last_value - 1 + is_called::int, (SELECT max(order_number) FROM orders)) FROM order_numbers
     """
 _DECLARE: Final = "DECLARE copied CURSOR FOR SELECT {} FROM {} ORDER BY 1, 2"
-# A moment as Python writes it, which leaves out a fraction of zero.
-_MOMENT: Final = """
-    replace(to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || '+00:00'
-    """
 # Later grants have a number that a sequence has given.
 _PLACE: Final = "row_number() OVER (PARTITION BY user_number ORDER BY position) - 1"
 
@@ -74,14 +71,16 @@ def read_company(url: str) -> Iterator[Company]:
 
 
 def _rows(url: str, database: Database, table: str) -> Iterator[Row]:
-    columns = [_MOMENT.format(name) if name.endswith("_at") else name for name in COLUMNS[table]]
+    columns = list(COLUMNS[table])
     if table == "grants":
         columns[columns.index("position")] = _PLACE
     fetch = f"FETCH {_ROWS_AT_ONCE} FROM copied"
     with _explained(url):
         [_, page] = database.run(f"{_DECLARE.format(', '.join(columns), table)}; {fetch}", limit=None)
         while page:
-            yield from page
+            for row in page:
+                # In UTC, which is the timezone of the transaction.
+                yield tuple([value.isoformat() if isinstance(value, datetime) else value for value in row])
             [page] = database.run(fetch, limit=None)
         database.run("CLOSE copied")
 

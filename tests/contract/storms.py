@@ -65,10 +65,13 @@ class Storm:
 
 
 @contextmanager
-def storming(services: Sequence[Service], clients: int, storm: Storm | None = None) -> Iterator[Storm]:
+def storming(
+    services: Sequence[Service], clients: int, storm: Storm | None = None, *, users: int = 10_000
+) -> Iterator[Storm]:
     """Let clients order, each on connections of its own, while the block runs.
 
     :param services: which the clients divide among themselves. The block may put another one in the place of one.
+    :param users: for how many users they order: six orders each can be placed.
     """
     storm = storm or Storm()
     over, mutex = Event(), Lock()
@@ -76,13 +79,13 @@ def storming(services: Sequence[Service], clients: int, storm: Storm | None = No
     def client(number: int) -> None:
         dice = random.Random(number // len(services))  # noqa: S311 - which product is no secret
         while not over.is_set():
-            user_id = f"user-{dice.randrange(10_000)}"
+            user_id = f"user-{dice.randrange(users)}"
             try:
                 answer = services[number % len(services)].order(user_id, dice.choice(ITEMS))
             except (OSError, http.client.HTTPException):
                 with mutex:
                     storm.lost += 1
-                over.wait(0.005)
+                over.wait(0.05)
                 continue
             with mutex:
                 if answer.status == HTTPStatus.OK:

@@ -14,25 +14,31 @@ from pathlib import Path
 import click
 import pytest
 
+from benefits_service.databases import database_at
 from contract.running import SEED, Service, environment, running, seed, start
 from documents import PAGES, ROOT, Page, page
+from postgres_schemas import schema_url
 from unit.command import validate
 from waiting import wait_for
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 BENCHMARKS = (ROOT / "benchmarks" / "__main__.py").read_text(encoding="utf-8")
+POSTGRES_COMMANDS = {"createdb", "createuser", "pg_dump", "pg_restore"}
+EXAMPLE_URL = "postgresql://benefits@db.example.com/benefits"
 
 
 class Shell:
     """Runs the commands of a page in one folder, beside a service that serves its ``benefits.db``.
 
-    Commands that install something or run for long are not run: their targets, extras, options and files must exist.
+    Commands that install something, run for long or need another machine are not run: their targets, extras, options and files
+    must exist. For the PostgreSQL databases of the pages stands one of the server of the tests.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._service: Service | None = None
+        self._database = "benefits.db"
         shutil.copy(SEED, folder)
         (folder / "build").mkdir()
         (folder / "build" / "index.html").touch()
@@ -40,25 +46,24 @@ class Shell:
     def run(self, line: str) -> str:
         """Run a command, and return its output."""
         words = line.split()
-        if words[:2] == ["benefits", "serve"]:
+        if words[:2] in (["benefits", "serve"], ["benefits", "copy"]):
             validate(line)
+        elif words[0] == "export" and words[1].startswith("BENEFITS_DATABASE="):
+            self.stop()
+            self._service, self._database = None, schema_url(self._folder)
         elif words[0] == "make":
             assert f"\n{words[1].replace('.venv', '$(VENV)')}: " in MAKEFILE
-        elif words[0] in {"docker", "export"} or "deploy/passwords" in line or "localhost:8080" in line:
+        elif words[0] in {"docker", "export"} or re.search("deploy/passwords|localhost:(8080|4001)", line):
             validate_for_containers(line)
         elif words[0].endswith("pip"):
-            extra = re.fullmatch(r"\S*pip install '\.\[(\w+)\]'", line)
-            assert extra is not None
-            assert f"\n{extra[1]} = [" in PYPROJECT
+            validate_installation(line)
         elif "pytest" in words:
             assert all((ROOT / word).exists() for word in words[words.index("pytest") + 1 :])
         elif "benchmarks" in words:
             assert all(f'"{word}"' in BENCHMARKS for word in words[words.index("benchmarks") + 1 :])
-        elif line == "systemctl stop benefits":
-            self.stop()
-        elif line == "systemctl start benefits":
-            self._start()
-        elif line != "python3 -m venv /opt/benefits":
+        elif words[0] == "systemctl":
+            {"systemctl stop benefits": self.stop, "systemctl start benefits": self._start}[line]()
+        elif line != "python3 -m venv /opt/benefits" and words[0] not in POSTGRES_COMMANDS:
             assert words[0] in {"benefits", "curl", "cp", "mkdir", "mv", "printf"}, (
                 f"this test can't run {line!r}"
             )
@@ -68,22 +73,28 @@ class Shell:
     def _bash(self, line: str) -> str:
         if self._service is None:
             self._service = self._start()
+        variables = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LOGNAME": "maria",
+            "BENEFITS_DATABASE": self._database,
+        }
+        line = re.sub(r"postgresql://\S+", '"$BENEFITS_DATABASE"', line)
         done = subprocess.run(
             ["/usr/bin/env", "bash", "-c", line.replace("localhost:4000", f"127.0.0.1:{self._service.port}")],
             cwd=self._folder,
-            env=environment()
-            | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LOGNAME": "maria"},
+            env=environment() | variables,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        if self._database == "benefits.db":
+            return done.stdout
+        return done.stdout.replace(database_at(self._database).name, EXAMPLE_URL)
 
     def _start(self) -> Service:
-        database = self._folder / "benefits.db"
-        seed(database)
-        self._service = start(database)
+        seed(self._database)
+        self._service = start(self._database, folder=self._folder)
         self._service.wait_until_it_answers()
         return self._service
 
@@ -93,10 +104,17 @@ class Shell:
             assert self._service.stop() == 0
 
 
+def validate_installation(line: str) -> None:
+    """Assert that the extras exist that a line installs."""
+    extras = re.fullmatch(r"\S*pip install '\.\[([\w,]+)\]'", line)
+    assert extras is not None
+    assert all(f"\n{extra} = [" in PYPROJECT for extra in extras[1].split(","))
+
+
 def validate_for_containers(line: str) -> None:
-    """Assert that what a line needs exists that needs Docker: what it runs in a container, and the file that it names."""
+    """Assert that what a line needs exists that needs Docker: what it runs in a container, and the files that it names."""
     if file := re.search(r"(?<=COMPOSE_FILE=)\S+", line):
-        assert (ROOT / file[0]).exists()
+        assert all((ROOT / name).exists() for name in file[0].split(":"))
     if target := re.search(r" make (\w+)$", line):
         assert f"\n{target[1]}: " in MAKEFILE
     if command := re.search(r"benefits (seed|backup|check|serve)\b[^<]*", line):

@@ -303,7 +303,7 @@ def test_a_hundred_kills_of_services_backends_and_servers_lose_no_order_that_was
     faults = [None] * 5 + [kill_a_backend] * 3 + [Server.restart, crash]
     storm = Storm()
     with new_server() as server, services(tmp_path, *[server.url()] * 2, workers=2) as machines:
-        with storming(machines, 8, storm):
+        with storming(machines, 8, storm, users=100_000):
             for _ in range(100):
                 wait_for_orders(storm, dice.randrange(1, 60))
                 fault, victim = dice.choice(faults), dice.randrange(2)

@@ -144,8 +144,11 @@ def test_the_makefile_is_documented() -> None:
     assert documented == TARGETS
 
 
-def test_the_walk_through_names_functions_of_its_files() -> None:
-    steps = page("docs/architecture.md").table("One order, from the socket to the disk and back")
+@pytest.mark.parametrize(
+    "heading", ["One order, from the socket to the disk and back", "One order over PostgreSQL"]
+)
+def test_the_walk_through_names_functions_of_its_files(heading: str) -> None:
+    steps = page("docs/architecture.md").table(heading)
 
     assert len(steps) < 10
     for _, file, functions, _ in steps:
