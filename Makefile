@@ -72,7 +72,7 @@ check: formatted lint coverage faults wheel ## all that has to be green before a
 image: ## build the image to deploy: docker run benefits
 	@docker build --tag benefits .
 
-bench: $(VENV)/bench-installed ## measure how fast it all is, in five minutes, on a machine that does nothing else
+bench: $(VENV)/bench-installed ## measure how fast it all is, in seven minutes, on a machine that does nothing else
 	@$(bin)/python -m benchmarks $(BENCH)
 
 clean: ## remove what these commands have made; databases stay

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from threading import Event, Lock
+from typing import Final
 
 import attrs
 import pytest
@@ -23,6 +24,9 @@ from contract.running import Service
 from waiting import A_LONG_TIME
 
 ITEMS = ("netflix", "spotify", "amazon-prime", "gym-membership", "museum-pass", "flu-vaccination")
+
+# So that no storm repeats the orders of another one. Clients of two services that have the same number order the same.
+_seeds: Final = count()
 
 
 @attrs.define
@@ -73,11 +77,11 @@ def storming(
     :param services: which the clients divide among themselves. The block may put another one in the place of one.
     :param users: for how many users they order: six orders each can be placed.
     """
-    storm = storm or Storm()
+    storm, seed = storm or Storm(), next(_seeds)
     over, mutex = Event(), Lock()
 
     def client(number: int) -> None:
-        dice = random.Random(number // len(services))  # noqa: S311 - which product is no secret
+        dice = random.Random(f"{seed} {number // len(services)}")  # noqa: S311 - which product is no secret
         while not over.is_set():
             user_id = f"user-{dice.randrange(users)}"
             try:

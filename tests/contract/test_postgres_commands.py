@@ -147,7 +147,8 @@ def tell(story: str, location: str, name: str, command: Callable[[Sequence[str]]
         seed(location)
         with database_at(location).open(print) as store:
             order(store)
-    return [CHANGING.sub("*", command(line).replace(name, "DATABASE")) for line in STORIES[story]]
+    printed = [command(arguments).replace("\r\n", "\n") for arguments in STORIES[story]]
+    return [CHANGING.sub("*", text.replace(name, "DATABASE")) for text in printed]
 
 
 @pytest.mark.parametrize("story", STORIES)

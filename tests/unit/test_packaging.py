@@ -66,6 +66,15 @@ def test_a_package_imports_only_the_distributions_that_its_extra_names(package: 
     assert unnamed == set()
 
 
+def test_the_dockerfile_names_every_package() -> None:
+    """It installs what they need before it copies them, so that a change of the source needs no installation."""
+    loops = re.findall(r"for package in ([\w ]+);", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+
+    assert len(loops) == 2
+    for names in loops:
+        assert [f"benefits_{name}" for name in names.split()] == PACKAGES
+
+
 def test_the_core_imports_attrs_and_nothing_else() -> None:
     assert imported("benefits_core") == {"attrs"}
 
