@@ -111,12 +111,7 @@ def pending(database: Database) -> list[str]:
     :raises StorageUnavailableError: it has some that this version does not know.
     """
     [[[known]]] = database.run("SELECT to_regclass('benefits_migrations') IS NOT NULL")
-    return _pending(database) if known else list(MIGRATIONS)
-
-
-def _pending(database: Database) -> list[str]:
-    [rows] = database.run(_APPLIED)
-    applied = {name for (name,) in rows}
+    applied = {name for (name,) in database.run(_APPLIED)[0]} if known else set()
     if unknown := applied - MIGRATIONS.keys():
         raise StorageUnavailableError(
             f"it was written by a newer version ({', '.join(sorted(unknown))}); use that version"
@@ -140,7 +135,7 @@ def migrate(database: Database) -> None:
     """Bring a database up to date, all in one transaction. Any number of processes may do it at once."""
     database.run(_BEGIN, limit=None)
     try:
-        for name in _pending(database):
+        for name in pending(database):
             database.run(MIGRATIONS[name], limit=None)
             database.run("INSERT INTO benefits_migrations VALUES (%s)", [name])
         database.run("COMMIT")

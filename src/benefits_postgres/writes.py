@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, Final
 
 import attrs
 
-from benefits_core.model import Grant, Order, Product, Signature, User
+from benefits_core.model import OPENING, Grant, Order, Product, Signature, User
 from benefits_core.values import sum_of, to_cents
 
 # The rows are one JSON parameter: it is written and read by C, whatever they hold.
@@ -56,42 +58,36 @@ class Writes:
 
     def take(self) -> tuple[str, list[str]]:
         """Return the statements that write all of it, and their parameters. Afterwards nothing is to be written."""
-        granted: dict[str, list[Grant]] = {}
-        for grant in self.grants:
-            granted.setdefault(grant.user_id, []).append(grant)
-        added: list[_Row] = []
-        changed: list[_Row] = []
-        for user_id, user in self.users.items():
-            opening = [self.openings[user_id]] if user_id in self.openings else []
-            row = self._user_row(user, [*opening, *granted.get(user_id, ())])
-            (added if opening else changed).append(row)
-        grants = [self._grant_row(grant, 0) for grant in self.openings.values()]
-        grants += [self._grant_row(grant, None) for grant in self.grants]
+        given = [*self.openings.values(), *self.grants]
+        amounts: dict[str, list[Decimal]] = defaultdict(list)
+        for grant in given:
+            amounts[grant.user_id].append(grant.amount)
+        rows = {user_id: self._user_row(user, amounts[user_id]) for user_id, user in self.users.items()}
         lines = [row for order in self.orders for row in self._line_rows(order)]
         tables = {
-            _INSERT.format("users"): added,
-            _UPDATE_USERS: changed,
-            _INSERT_GRANTS: grants,
+            _INSERT.format("users"): [row for user_id, row in rows.items() if user_id in self.openings],
+            _UPDATE_USERS: [row for user_id, row in rows.items() if user_id not in self.openings],
+            _INSERT_GRANTS: list(map(self._grant_row, given)),
             _INSERT.format("orders"): [self._order_row(order) for order in self.orders],
             _INSERT.format("order_lines"): lines,
         }
         self.users, self.openings, self.grants, self.orders = {}, {}, [], []
-        needed = {sql: rows for sql, rows in tables.items() if rows}
-        return "".join(needed), [json.dumps(rows) for rows in needed.values()]
+        needed = {sql: written for sql, written in tables.items() if written}
+        return "".join(needed), [json.dumps(written) for written in needed.values()]
 
-    def _user_row(self, user: User, grants: Iterable[Grant]) -> _Row:
+    def _user_row(self, user: User, amounts: Iterable[Decimal]) -> _Row:
         return {
             "user_number": self.numbers[user.user_id],
             "user_id": user.user_id,
-            "granted": to_cents(sum_of(grant.amount for grant in grants)),
+            "granted": to_cents(sum_of(amounts)),
             "balance": to_cents(user.balance),
         }
 
-    def _grant_row(self, grant: Grant, position: int | None) -> _Row:
+    def _grant_row(self, grant: Grant) -> _Row:
         return {
             "user_number": self.numbers[grant.user_id],
             "reference": grant.reference,
-            "position": position,
+            "position": 0 if grant.reference == OPENING else None,
             "amount": to_cents(grant.amount),
             "given_by": grant.signature.by,
             "given_at": grant.signature.at.isoformat(),

@@ -104,8 +104,8 @@ class Pooler:
         """Return the URL of a database behind it."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, and with it all connections, and return once it has ended."""
+    def end(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it, and with it all connections, and return once it has ended. SIGTERM would wait until all clients have left."""
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(A_LONG_TIME)
@@ -204,7 +204,7 @@ class TestSessions:
 
 
 class TestRestart:
-    @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
     def test_a_store_goes_on_after_a_restart(self, pooler: Pooler, url: str, how: signal.Signals) -> None:
         with PostgresStore(url) as store:
             order(stocked(store), "jo", "netflix")

@@ -739,6 +739,27 @@ class TestOrderNumbers:
         assert len(kept) == len(products)
         assert [owned[order_id] for order_id in kept] == list(range(len(products)))
 
+    def test_they_are_drawn_once_the_user_is_locked(
+        self, store: PostgresStore, by_hand: psycopg.Connection
+    ) -> None:
+        add_user(store, "jo")
+        with by_hand.transaction():
+            by_hand.execute("LOCK TABLE users IN EXCLUSIVE MODE")
+            waiting = store.submit(order_in("jo", "gym"))
+            wait_for_a_lock(by_hand)
+            [[before]] = by_hand.execute(
+                "INSERT INTO orders SELECT nextval('order_numbers'), user_number, 0, now(), NULL, NULL, ''"
+                " FROM users RETURNING order_number"
+            ).fetchall()
+            by_hand.execute(
+                "INSERT INTO order_lines SELECT user_number, 'flu-shot', order_number, 0, 'Flu', 0 FROM orders"
+            )
+
+        assert [one.order_id for one in store.orders.of_user("jo")] == [
+            str(before),
+            waiting.result(A_LONG_TIME),
+        ]
+
     def test_a_number_that_was_drawn_before_the_user_was_locked_is_drawn_again(
         self, store: PostgresStore, second: PostgresStore
     ) -> None:
