@@ -7,6 +7,8 @@ PYTHON ?=
 # What is installed again after a change of it. It is empty where all is installed already, as in a container.
 INSTALL_FROM ?= pyproject.toml
 BENCH ?=
+# What `make wheel` runs.
+TESTS ?= tests/contract
 
 bin := $(VENV)/bin
 settings := $(if $(PORT),BENEFITS_PORT="$(PORT)") $(if $(DATABASE),BENEFITS_DATABASE="$(DATABASE)")
@@ -51,7 +53,7 @@ wheel: $(VENV)/dev-installed ## build the wheel, install it without the source t
 	@packages() { "$$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; } && \
 	    packages $(VENV) > "$$(packages $(wheel)/venv)/dependencies.pth"
 	@cd $(wheel) && venv/bin/python -c 'import benefits_core, sys; assert benefits_core.__file__.startswith(sys.prefix)'
-	@$(wheel)/venv/bin/python -m pytest $(quickly) tests/contract
+	@$(wheel)/venv/bin/python -m pytest $(quickly) $(TESTS)
 
 watch: $(VENV)/dev-installed ## run the fast tests again on every change
 	@$(bin)/ptw --now --runner $(bin)/pytest --patterns '**/*.py' . tests/unit

@@ -25,7 +25,7 @@ from benefits_core import (
 )
 from benefits_http.errors import INVALID_REQUEST, error_spec
 from benefits_sqlite import SqliteStore
-from contract.builders import NETFLIX, SIGNED, add_user, buy, order, with_two_orders
+from contract.builders import NETFLIX, SIGNED, add_user, order, with_two_orders
 from contract.running import running
 from waiting import wait_for
 
