@@ -130,7 +130,7 @@ class TestRaces:
         file = tmp_path / "budgets.csv"
         file.write_text("user_id,amount\n" + "".join(f"{user_id},7\n" for user_id in users))
 
-        with storming(machines, 3) as storm:
+        with storming(machines, 3, users=2_000) as storm:
             for reference in ("budget-1", "budget-2"):
                 wait_for_orders(storm, 10)
                 done = benefits("grant", reference, "--from", file, "--create", "--database", server.url())
