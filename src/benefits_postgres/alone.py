@@ -14,12 +14,10 @@ from benefits_postgres.repositories import Session
 
 # In the sequence of their ids, so that two changes never wait for each other. The users are read by a statement of its own:
 # one that waits for a lock returns afterwards the new balance, but not the new purchases.
-_LOCK_USERS: Final = f"""
-    SELECT count(*) FROM (
-        SELECT FROM users WHERE user_id = ANY(%s) ORDER BY user_id FOR NO KEY UPDATE
-    ) AS locked;
-    {SELECT_USERS} WHERE user_id = ANY(%s)
-    """
+_LOCK_USERS: Final = (
+    "SELECT user_number FROM users WHERE user_id = ANY(%s) ORDER BY user_id FOR NO KEY UPDATE"
+)
+_SELECT_USERS: Final = f"{SELECT_USERS} WHERE user_id = ANY(%s)"
 # Until its end, no other change adds a user. Every batch that may add one shares this lock.
 _LOCK_NEWCOMERS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('', 'users'::regclass::oid::bigint))"
 # Until its end, no other change that runs alone reads the catalogue or changes it.
@@ -49,7 +47,13 @@ class LoneSession(Session):
 
     def lock(self, user_ids: Sequence[str]) -> Mapping[str, User]:
         """See :class:`~benefits_postgres.repositories.Session`."""
-        rows = self.query(_LOCK_USERS, (user_ids, user_ids))
+        locked: set[int] = set()
+        while True:
+            locked.update(number for (number,) in self.query(_LOCK_USERS, (user_ids,)))
+            rows = self.query(_SELECT_USERS, (user_ids,))
+            # Between the two, another user may have taken the id of one who was renamed: then lock that one too.
+            if locked.issuperset(row[1] for row in rows):
+                break
         numbers = {row[0]: row[1] for row in rows}
         drawn = self.state.new_ids
         if drawn and self.query(_LATER_ORDERS, (int(drawn[0]), list(numbers.values()))):
