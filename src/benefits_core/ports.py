@@ -220,8 +220,9 @@ class Store(View, Protocol):
         :param do: uses its unit of work and nothing else of the store, does no I/O, waits for nothing, and has no
             other side effect. So the store may run it again from the start, and in another thread; there it sees
             the caller's ``contextvars``.
-        :raises StorageUnavailableError: it could not begin in time, or could not be kept. Nothing of it is; or nobody
-            knows, since the connection to the database was lost while it was being kept. Then the message says so.
+        :raises StorageUnavailableError: it could not begin in time, or the store could not keep it. Nothing of it is kept, with
+            one exception: the store lost its connection to the database during the commit, and could not find out whether
+            the database has kept it. Then the message says so.
         :raises RuntimeError: it was called inside a change of this store, and would wait for itself.
         """
 

@@ -18,8 +18,14 @@ _LOCK_USERS: Final = (
     "SELECT user_number FROM users WHERE user_id = ANY(%s) ORDER BY user_id FOR NO KEY UPDATE"
 )
 _SELECT_USERS: Final = f"{SELECT_USERS} WHERE user_id = ANY(%s)"
-# Until its end, no other change adds a user. Every batch that may add one shares this lock.
-_LOCK_NEWCOMERS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('', 'users'::regclass::oid::bigint))"
+KEY: Final = "hashtextextended(user_id, 'users'::regclass::oid::bigint)"
+"""The advisory lock of a user id, of these tables only."""
+
+NEWCOMERS: Final = "(VALUES ('')) AS newcomers(user_id)"
+"""In place of a user id: the lock of all newcomers. Every batch that may add a user shares it."""
+
+# Until its end, no other change adds a user.
+_LOCK_NEWCOMERS: Final = f"SELECT pg_advisory_xact_lock({KEY}) FROM {NEWCOMERS}"
 # Until its end, no other change that runs alone reads the catalogue or changes it.
 _LOCK_CATALOGUE: Final = "SELECT FROM catalogue FOR UPDATE;"
 _LATER_ORDERS: Final = "SELECT true FROM orders WHERE order_number > %s AND user_number = ANY(%s) LIMIT 1"
@@ -51,7 +57,7 @@ class LoneSession(Session):
         while True:
             locked.update(number for (number,) in self.query(_LOCK_USERS, (user_ids,)))
             rows = self.query(_SELECT_USERS, (user_ids,))
-            # Between the two, another user may have taken the id of one who was renamed: then lock that one too.
+            # Another change may have renamed a user, and a new user may have taken the id. Then lock the new one too.
             if locked.issuperset(row[1] for row in rows):
                 break
         numbers = {row[0]: row[1] for row in rows}

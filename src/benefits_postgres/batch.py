@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 class Batch:
     """What the changes of a batch share.
 
-    :ivar users: the locked users as they are now, by id; None for one who is not stored.
+    :ivar users: the users whom the batch has locked, as they are now, by id; None if there is no user of this id.
     :ivar catalogue: the products on offer; None until they are read.
     :ivar order_numbers: the numbers that new orders may have.
     :ivar held: the ids of users whom other changes hold.
@@ -44,7 +44,7 @@ class _UnfitError(BaseException):
 class BatchSession(Session):
     """One run of a change of a batch.
 
-    :ivar wanted: the id of the user that it asked for; None if it asked for none.
+    :ivar wanted: which user the change has asked for, by id; None if it has asked for none.
     :ivar unfit: whether the run has ended at something that the batch has not got.
     :ivar alone: whether the change has to run alone.
     """

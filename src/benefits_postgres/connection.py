@@ -27,12 +27,19 @@ _OLDEST: Final = 140000  # PostgreSQL 14
 _ENCODING: Final = "UTF8"
 _CONFLICTS: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
+_NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _ATTEMPT: Final = re.compile("^(- host: .*?: )?connection (failed|is bad): ", re.MULTILINE)
 _HINTS: Final = {
     "no password supplied": "name it in ~/.pgpass, or in the variable PGPASSWORD",
     "in hot standby mode": "name the primary server, or all of them: postgresql://USER@HOST,HOST/NAME",
     "permission denied for schema": "the role needs the right to create tables in it",
 }
+
+DURABLY: Final = """
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' ELSE current_setting('synchronous_commit') END, true)
+    """
+"""An expression: with it in a transaction, COMMIT returns once it has reached the disk, whatever the database's default is."""
 
 Rows = list[tuple[Any, ...]]
 
@@ -176,9 +183,7 @@ def _in_one_line(text: str) -> str:
 
 def is_storable(text: str) -> bool:
     """Return whether PostgreSQL can have such a text. It has none with a NUL or a lone surrogate."""
-    return ("\0" not in text and text.isascii()) or not any(
-        c == "\0" or "\ud800" <= c <= "\udfff" for c in text
-    )
+    return _NOT_STORABLE.search(text) is None
 
 
 def shown(url: str) -> str:

@@ -13,7 +13,7 @@ from benefits_core.audit import Audit
 from benefits_core.copying import COLUMNS, Company, Row
 from benefits_core.errors import BenefitsError, StorageUnavailableError
 from benefits_postgres.audit import BEGIN, SETTINGS, audit_open
-from benefits_postgres.connection import PATIENCE, ConnectionLostError, Database, shown
+from benefits_postgres.connection import DURABLY, PATIENCE, ConnectionLostError, Database, shown
 from benefits_postgres.schema import pending, prepare
 
 _ROWS_AT_ONCE: Final = 5000
@@ -31,8 +31,7 @@ _PLACE: Final = "row_number() OVER (PARTITION BY user_number ORDER BY position) 
 # Every change of a store writes to the table writers first. So with that locked, none is under way, and none can begin.
 _LOCK: Final = f"""
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {SETTINGS} {_NO_TIMEOUT}
-    SELECT set_config('synchronous_commit', 'on', true)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local');
+    SELECT {DURABLY};
     LOCK TABLE writers, {", ".join(COLUMNS)} IN EXCLUSIVE MODE;
     SELECT EXISTS (SELECT FROM products) OR EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM orders)
     """

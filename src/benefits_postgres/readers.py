@@ -66,7 +66,8 @@ def user_from(row: tuple[Any, ...]) -> User:
     return User(user_id, from_cents(balance), tuple(product_ids))
 
 
-def _storable(texts: Iterable[str]) -> list[str]:
+def storable(texts: Iterable[str]) -> list[str]:
+    """Return those of these texts that PostgreSQL can have."""
     return [text for text in texts if is_storable(text)]
 
 
@@ -120,21 +121,21 @@ class PostgresGrantReader:
 
     def of_user(self, user_id: str) -> tuple[Grant, ...]:
         """See :class:`~benefits_core.ports.GrantReader`."""
-        rows = self._query(f"{_GRANTS} WHERE user_id = ANY(%s) ORDER BY position", (_storable([user_id]),))
+        rows = self._query(f"{_GRANTS} WHERE user_id = ANY(%s) ORDER BY position", (storable([user_id]),))
         return tuple(map(_grant, rows))
 
     def find(self, reference: str, user_ids: Iterable[str]) -> Mapping[str, Grant]:
         """See :class:`~benefits_core.ports.GrantReader`."""
         rows = self._query(
             f"{_GRANTS} WHERE reference = ANY(%s) AND user_id = ANY(%s)",
-            (_storable([reference]), _storable(user_ids)),
+            (storable([reference]), storable(user_ids)),
         )
         return {grant.user_id: grant for grant in map(_grant, rows)}
 
     def sums(self, user_ids: Iterable[str]) -> Mapping[str, Decimal]:
         """See :class:`~benefits_core.ports.GrantReader`."""
         rows = self._query(
-            "SELECT user_id, granted FROM users WHERE user_id = ANY(%s)", (_storable(user_ids),)
+            "SELECT user_id, granted FROM users WHERE user_id = ANY(%s)", (storable(user_ids),)
         )
         return {user_id: from_cents(granted) for user_id, granted in rows}
 

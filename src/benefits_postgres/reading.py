@@ -14,12 +14,13 @@ from benefits_core.errors import BenefitsError
 from benefits_core.model import User
 from benefits_core.ports import UnitOfWork
 from benefits_postgres.catalogue import SELECT_VERSION, Catalogue, CatalogueCache, PostgresProductReader
-from benefits_postgres.connection import ConnectionLostError, Database, Rows, is_storable
+from benefits_postgres.connection import ConnectionLostError, Database, Rows
 from benefits_postgres.readers import (
     SELECT_USERS,
     PostgresGrantReader,
     PostgresOrderReader,
     PostgresUserReader,
+    storable,
     user_from,
 )
 
@@ -74,7 +75,7 @@ class Reading:
     def _read_shared(self, shared: _Shared) -> str | None:
         """Read what calls have asked for; return why that failed."""
         try:
-            shared.found = self._read_together([*filter(is_storable, shared.wanted)])
+            shared.found = self._read_together(storable(shared.wanted))
         except BenefitsError as error:
             return str(error)
         return None

@@ -11,8 +11,8 @@ from benefits_core.changes import ChangeState
 from benefits_core.errors import InconsistentChangeError
 from benefits_core.model import Grant, Order, Product, Signature, User
 from benefits_postgres.catalogue import Catalogue, PostgresProductReader
-from benefits_postgres.connection import Rows, is_storable
-from benefits_postgres.readers import PostgresGrantReader, PostgresOrderReader, PostgresUserReader
+from benefits_postgres.connection import Rows
+from benefits_postgres.readers import PostgresGrantReader, PostgresOrderReader, PostgresUserReader, storable
 from benefits_postgres.writes import PUT_PRODUCTS, Writes, product_rows, signature_values
 
 
@@ -66,7 +66,7 @@ class PostgresUserRepository(PostgresUserReader):
 
     def lock(self, user_ids: Iterable[str]) -> Mapping[str, User]:
         """See :class:`~benefits_core.ports.UserRepository`."""
-        return self._session.lock([user_id for user_id in user_ids if is_storable(user_id)])
+        return self._session.lock(storable(user_ids))
 
     def rename(self, user_id: str, new_id: str) -> None:
         """See :class:`~benefits_core.ports.UserRepository`."""

@@ -10,10 +10,10 @@ from uuid import uuid4
 from benefits_core.changes import finally_do
 from benefits_core.errors import StorageUnavailableError
 from benefits_core.ports import UnitOfWork
-from benefits_postgres.alone import LoneSession
+from benefits_postgres.alone import KEY, NEWCOMERS, LoneSession
 from benefits_postgres.batch import Batch, BatchSession
 from benefits_postgres.catalogue import SELECT_VERSION, CatalogueCache
-from benefits_postgres.connection import ConnectionLostError, Database
+from benefits_postgres.connection import DURABLY, ConnectionLostError, Database
 from benefits_postgres.readers import OWNED, user_from
 from benefits_postgres.repositories import PostgresUnitOfWork
 
@@ -21,12 +21,11 @@ _Result = TypeVar("_Result")
 
 # The settings end with the transaction, for a pool may give the connection to others. Whatever the database's defaults are:
 # statements see what was committed before each of them, and a commit returns once it has reached the disk.
-_SETTINGS: Final = """
+_SETTINGS: Final = f"""
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
     SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true),
            set_config('idle_in_transaction_session_timeout', '10s', true),
-           set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-               WHEN 'off' THEN 'on' WHEN 'local' THEN 'on' ELSE current_setting('synchronous_commit') END, true);
+           {DURABLY};
     """
 # The row of this writer is locked until the transaction ends. A later transaction that locks it reads whether that was kept.
 # It is committed too: where that waits for a standby, the standby has then flushed both.
@@ -46,11 +45,10 @@ _WAS_KEPT: Final = f"""
 # locks that are free. A new user has no row to lock, so each user has an advisory lock too; and whoever adds many users
 # holds the lock of all newcomers. The users are read in a statement after the locks: only that sees what the last holder of
 # a lock has done. The order numbers are drawn under the locks, so that those of a user ascend.
-_KEY: Final = "hashtextextended(user_id, 'users'::regclass::oid::bigint)"
 _WANTED: Final = "unnest(%s::text[]) AS wanted(user_id)"
 _LOCK_AND_READ: Final = f"""
-    SELECT pg_try_advisory_xact_lock_shared({_KEY}) FROM (VALUES ('')) AS newcomers(user_id);
-    SELECT user_id FROM {_WANTED} WHERE pg_try_advisory_xact_lock({_KEY});
+    SELECT pg_try_advisory_xact_lock_shared({KEY}) FROM {NEWCOMERS};
+    SELECT user_id FROM {_WANTED} WHERE pg_try_advisory_xact_lock({KEY});
     SELECT user_id FROM users WHERE user_id = ANY(%s) ORDER BY user_id FOR NO KEY UPDATE SKIP LOCKED;
     SELECT user_id, coalesce(user_number, nextval('user_numbers')), balance, {OWNED}
     FROM {_WANTED} LEFT JOIN users USING (user_id);

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from decimal import Decimal
@@ -48,6 +47,7 @@ from contract.builders import (
     stocked,
 )
 from contract.stores import LASTING, StoreKind
+from garbage import no_garbage_collection
 
 
 class DeliberateError(Exception):
@@ -619,17 +619,6 @@ class TestEnd:
         store.change(use)
         assert store.users.get("jo") is not None
         assert store.users.get("al") is None
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Free nothing that refers to itself."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class TestGarbage:

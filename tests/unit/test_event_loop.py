@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
@@ -36,6 +35,7 @@ from benefits_service.runtime.suspension import Suspendable
 from benefits_service.runtime.thread_pool import ThreadPoolStore
 from benefits_sqlite import SqliteStore
 from contract.builders import opening
+from garbage import no_garbage_collection
 from waiting import A_LONG_TIME, wait_for
 
 _Result = TypeVar("_Result")
@@ -284,13 +284,9 @@ def test_an_error_is_freed_without_the_garbage_collector(store: Store) -> None:
     async def serve() -> weakref.ref[Exception]:
         return await Suspendable(refused)()
 
-    gc.collect()
-    gc.disable()
-    try:
+    with no_garbage_collection():
         error = asyncio.run(serve())
         wait_for(lambda: error() is None)  # the writer thread may still leave the batch
-    finally:
-        gc.enable()
 
 
 def test_the_pool_runs_what_waits_before_it_ends() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 import threading
 import time
@@ -37,6 +36,7 @@ from benefits_sqlite.group_commit import MAX_BATCH
 from benefits_sqlite.waiting import ProcessLock
 from contract.builders import FREE, GYM, NETFLIX, NOON, add_user, buy, drawn_up, opening, order, stocked
 from contract.interrupting import interrupt_at
+from garbage import no_garbage_collection
 from waiting import A_LONG_TIME, wait_for
 
 WRITER = "benefits-writer"
@@ -499,17 +499,6 @@ class TestInterruption:
 
         assert kept[-1]
         assert len(kept) > 40
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Free nothing that refers to itself."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class TestGarbage:

@@ -646,6 +646,26 @@ class TestAlone:
         assert User("jo", Decimal(80)) in users
         assert store.users.page(9) == tuple(sorted(users, key=lambda user: user.user_id))
 
+    def test_a_user_who_gets_the_id_of_a_renamed_one_meanwhile_is_locked_too(
+        self, url: str, store: PostgresStore, by_hand: psycopg.Connection
+    ) -> None:
+        def lock(work: UnitOfWork) -> User:
+            user = work.users.lock(["jo"])["jo"]
+            with psycopg.connect(url) as other, pytest.raises(psycopg.errors.LockNotAvailable):
+                other.execute(f"{ROW_LOCK} NOWAIT", ["jo"])
+            return user
+
+        add_user(store, "jo")
+        with psycopg.connect(url) as other:  # the block is a transaction
+            other.execute("UPDATE users SET user_id = 'mo' WHERE user_id = 'jo'")
+            other.execute("INSERT INTO users VALUES (1000, 'jo', 80, 80)")
+            other.execute("INSERT INTO grants VALUES (1000, 'opening', 0, 80, 'Bo', now(), '')")
+            other.execute("SELECT setval('user_numbers', 1000)")
+            waiting = store.submit(lock)
+            wait_for_a_lock(by_hand)
+
+        assert waiting.result(A_LONG_TIME) == User("jo", Decimal("0.80"))
+
     def test_two_that_wait_for_each_other_are_both_kept(
         self, store: PostgresStore, second: PostgresStore
     ) -> None:

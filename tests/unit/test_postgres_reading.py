@@ -18,6 +18,7 @@ from benefits_core import OfferProducts, StorageUnavailableError, UnitOfWork, Us
 from benefits_core.ports import View
 from benefits_postgres import PostgresStore
 from contract.builders import CATALOGUE, FREE, GYM, NETFLIX, SPOTIFY, add_user, order, stocked
+from garbage import no_garbage_collection
 from postgres_schemas import schema_url
 from unit.postgres_stores import Waiting, round_trips, running
 from waiting import A_LONG_TIME, wait_for
@@ -235,9 +236,7 @@ class TestReadingTogether:
 
         if ends == "storage fails":
             by_hand.execute("ALTER TABLE users RENAME TO elsewhere")
-        gc.collect()
-        gc.disable()
-        try:
+        with no_garbage_collection():
             futures = read_together(store, read, read)
             assert {type(futures.pop().exception()) for _ in range(2)} == {
                 {"read": type(None), "failed": DeliberateError, "storage fails": StorageUnavailableError}[
@@ -248,8 +247,6 @@ class TestReadingTogether:
 
             assert len(references) > 1
             assert [reference() for reference in references] == [None] * len(references)
-        finally:
-            gc.enable()
 
 
 def cut_connections(by_hand: psycopg.Connection) -> None:

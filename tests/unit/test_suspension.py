@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from contextvars import ContextVar
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from greenlet import getcurrent
 
 from benefits_service.runtime.suspension import Suspendable, suspend_until
+from garbage import no_garbage_collection
 
 
 def test_the_result_of_the_function_is_returned() -> None:
@@ -136,11 +136,8 @@ def test_an_idle_greenlet_keeps_nothing_alive() -> None:
         del given, failing
         return [each() for each in kept]
 
-    gc.disable()
-    try:
+    with no_garbage_collection():
         assert asyncio.run(call()) == [None, None]
-    finally:
-        gc.enable()
 
 
 def test_code_outside_of_a_suspendable_can_not_be_suspended() -> None:
