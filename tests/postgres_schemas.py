@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import psycopg
 import pytest
+from psycopg.errors import UniqueViolation
 
 from postgres_server import MissingServerError, new_server
 
@@ -35,6 +36,7 @@ def schema_url(folder: Path) -> str:
     if _URL not in os.environ:
         pytest.skip(f"there is no PostgreSQL server: {os.environ[_MISSING]}")
     schema = f"folder_{sha256(bytes(folder)).hexdigest()[:32]}"
-    with psycopg.connect(os.environ[_URL], autocommit=True) as connection:
+    # Of two that create it at the same moment, one finds it only when it has created it too.
+    with psycopg.connect(os.environ[_URL], autocommit=True) as connection, suppress(UniqueViolation):
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
     return f"{os.environ[_URL]}&options=-csearch_path%3D{schema}"

@@ -30,11 +30,11 @@ _FETCH: Final = "FETCH 5000 FROM found"
 DEFINITIONS: Final = {
     "table benefits_migrations": 0x7C43B0C4,
     "table cancelled_lines": 0xFFCDEC23,
-    "table catalogue": 0xF5F0F1FF,
+    "table catalogue": 0xC3C91699,
     "table grants": 0x1747F280,
     "table order_lines": 0xA4F98F25,
     "table orders": 0xD14A4C62,
-    "table products": 0xCB14692F,
+    "table products": 0x1A279AF1,
     "table users": 0xF69655D9,
     "table writers": 0xBA924A6F,
     **dict.fromkeys(

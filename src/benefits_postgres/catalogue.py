@@ -13,7 +13,7 @@ from benefits_core.values import from_cents
 from benefits_postgres.connection import Database, Rows
 from benefits_postgres.readers import Query, signature_from
 
-SELECT_VERSION: Final = "SELECT CASE count(*) WHEN 1 THEN max(version) END FROM catalogue"
+SELECT_VERSION: Final = "SELECT CASE count(*) WHEN 1 THEN max(version::text) END FROM catalogue"
 # The version and the products in one statement, so that both are of one moment.
 SELECT_CATALOGUE: Final = f"""
     SELECT version, product_id, name, price
@@ -25,12 +25,12 @@ SELECT_CATALOGUE: Final = f"""
 class Catalogue:
     """The products on offer.
 
-    :param version: the number of their version.
+    :param version: a name of their version, which no others have had.
     :param products: in their order.
     :ivar by_id: by product id.
     """
 
-    version: int
+    version: str
     products: tuple[Product, ...]
     by_id: Mapping[str, Product] = attrs.field(init=False)
 
@@ -54,18 +54,16 @@ class CatalogueCache:
     """The catalogue as one connection has read it last."""
 
     def __init__(self) -> None:
-        self._opened = 0
-        self._last = Catalogue(0, ())
+        self._last = Catalogue("", ())
 
     def read(self, database: Database, version: Rows) -> Catalogue:
         """Return the catalogue. While nothing has changed, it is the same one.
 
         :param version: what ``SELECT_VERSION`` has returned on this connection.
         """
-        # Another server, which answers after a failover, may have counted otherwise.
-        if (self._opened, self._last.version) != (database.opened, version[0][0]):
+        if self._last.version != version[0][0]:
             [rows] = database.run(SELECT_CATALOGUE)
-            self._opened, self._last = database.opened, catalogue_from(rows)
+            self._last = catalogue_from(rows)
         return self._last
 
 

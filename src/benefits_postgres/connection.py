@@ -69,14 +69,11 @@ class Database:
         environment and the user's files, such as the password.
     :param patience: how long opening may take, in seconds.
     :param read_only: whether any server will do, also one that can't be written to, such as a standby.
-    :ivar opened: how often the connection was opened: what was remembered before the last time may be void, since
-        another server may answer now.
     """
 
     def __init__(self, url: str, patience: float, *, read_only: bool = False) -> None:
         self._parameters = _parameters(url, patience, read_only=read_only)
         self._connection: _Connection | None = None
-        self.opened = 0
 
     def run(
         self, statements: str, parameters: Sequence[object] = (), *, limit: float | None = ANSWER
@@ -126,7 +123,6 @@ class Database:
                 raise ConnectionLostError("the connection was lost within a transaction")
         if self._connection is None:
             self._connection = self._open()
-            self.opened += 1
         return self._connection
 
     def _open(self) -> _Connection:

@@ -69,16 +69,17 @@ _TABLES: Final = """
     CREATE SEQUENCE order_numbers;
 
     -- The version tells a reader whether its copy is current. A price that was changed by hand counts too, whatever the
-    -- search_path was then.
-    CREATE TABLE catalogue (version bigint NOT NULL);
-    INSERT INTO catalogue VALUES (1);
-    CREATE FUNCTION count_change_of_catalogue() RETURNS trigger LANGUAGE plpgsql AS
+    -- search_path was then. It is no number: after a failover, the new server could count to the same one for another
+    -- catalogue.
+    CREATE TABLE catalogue (version uuid NOT NULL);
+    INSERT INTO catalogue VALUES (gen_random_uuid());
+    CREATE FUNCTION renew_version_of_catalogue() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN
-            EXECUTE format(''UPDATE %I.catalogue SET version = version + 1'', TG_TABLE_SCHEMA);
+            EXECUTE format(''UPDATE %I.catalogue SET version = gen_random_uuid()'', TG_TABLE_SCHEMA);
             RETURN NULL;
         END';
     CREATE TRIGGER catalogue_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON products
-        FOR EACH STATEMENT EXECUTE FUNCTION count_change_of_catalogue();
+        FOR EACH STATEMENT EXECUTE FUNCTION renew_version_of_catalogue();
 
     -- The last batch that each writer has begun. See the module transaction.
     CREATE TABLE writers (
