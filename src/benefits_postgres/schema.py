@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from benefits_core.errors import StorageUnavailableError
@@ -98,7 +99,8 @@ _APPLIED: Final = "SELECT name FROM benefits_migrations"
 # this process is killed.
 _BEGIN: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-    SELECT set_config('lock_timeout', '10min', true), set_config('statement_timeout', '0', true);
+    SELECT set_config('lock_timeout', '10min', true), set_config('statement_timeout', '0', true),
+           set_config('idle_in_transaction_session_timeout', '1min', true);
     SELECT pg_advisory_xact_lock(hashtextextended('benefits_migrations', hashtext(current_schema())));
     CREATE TABLE IF NOT EXISTS benefits_migrations (
         name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()
@@ -120,14 +122,17 @@ def pending(database: Database) -> list[str]:
     return [name for name in MIGRATIONS if name not in applied]
 
 
-def prepare(database: Database, *, create: bool) -> None:
+def prepare(database: Database, *, create: bool, announce: Callable[[], object] = lambda: None) -> None:
     """Bring a database up to date as needed.
 
     :param create: whether a database without tables gets them.
+    :param announce: called before a database of an earlier version is brought up to date.
     :raises StorageUnavailableError: it has none and gets none, or is of a newer version.
     """
     if needed := pending(database):
-        if not create and len(needed) == len(MIGRATIONS):
+        if len(needed) < len(MIGRATIONS):
+            announce()
+        elif not create:
             raise StorageUnavailableError("it has no tables of this program; benefits seed creates them")
         migrate(database)
 

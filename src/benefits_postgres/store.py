@@ -26,16 +26,30 @@ class PostgresStore:
         to date, as needed.
     :param patience: how long a change waits for others before it begins, in seconds.
     :param create: whether a database that has no tables of this program gets them; False to refuse it.
+    :param announce: called with one sentence before a database of an earlier version is brought up to date.
     :raises StorageUnavailableError: the database can't be reached or used.
     """
 
     reads_inline = False
 
-    def __init__(self, url: str, *, patience: float = PATIENCE, create: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        patience: float = PATIENCE,
+        create: bool = True,
+        announce: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._patience = patience
         self._written, self._reading = Database(url, patience), Reading(Database(url, patience))
         try:
-            prepare(self._written, create=create)
+            prepare(
+                self._written,
+                create=create,
+                announce=lambda: announce(
+                    f"{shown(url)} is of an earlier version; it is brought up to date."
+                ),
+            )
         except BaseException as error:
             self._written.close()
             if isinstance(error, BenefitsError):

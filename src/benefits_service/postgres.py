@@ -30,8 +30,8 @@ class PostgresDatabase:
 
     is_missing = False
 
-    def open(self, announce: Callable[[str], object], *, create: bool = True) -> PostgresStore:  # noqa: ARG002, D102
-        return PostgresStore(self.url, create=create)
+    def open(self, announce: Callable[[str], object], *, create: bool = True) -> PostgresStore:  # noqa: D102
+        return PostgresStore(self.url, create=create, announce=announce)
 
     def opener(self, announce: Callable[[str], object]) -> Callable[[], NonBlockingStore]:  # noqa: D102
         self.open(announce).close()

@@ -1,4 +1,4 @@
-"""The ``benefits`` command over PostgreSQL: each command as a process, and one line for all that can be wrong.
+"""The ``benefits`` command over PostgreSQL: what each command prints, and one line for all that can be wrong.
 
 The password is in no output, whatever the command does.
 """
@@ -10,7 +10,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from http import HTTPStatus
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -20,8 +22,9 @@ import pytest
 
 from benefits_core import GetUser, PlaceOrder, StorageUnavailableError, Store
 from benefits_postgres import PostgresStore, audit_database, shown
+from benefits_service import main
 from benefits_service.databases import database_at
-from contract.running import SEED, benefits, environment, reserve_port, running, seed
+from contract.running import SEED, environment, reserve_port, running, seed
 from postgres_server import Server, new_server
 from unit.command import Command
 from waiting import A_LONG_TIME
@@ -79,12 +82,21 @@ def database(server: Server, request: pytest.FixtureRequest) -> Iterator[Databas
 
 
 def run(*arguments: str | Path, status: int = 0) -> str:
-    """Run a command to its end; return its output, or else the one line of its error."""
-    done = benefits(*arguments)
-    return checked(done.returncode, done.stdout, done.stderr, status)
+    """Run a command to its end, in this process; return its output, or else the one line of its error."""
+    out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as exited,
+    ):
+        patched.setattr(sys, "argv", ["benefits", *map(str, arguments)])
+        main()
+    printed, errors = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return checked(exited.value.code or 0, printed, errors, status)
 
 
-def checked(status: int, out: str, err: str, expected: int) -> str:
+def checked(status: object, out: str, err: str, expected: int) -> str:
     assert not [part for part in PARTS if part in out + err]
     assert (status, out == "" or err == "") == (expected, True), out + err
     if expected:
@@ -199,7 +211,7 @@ def test_serve_folds_the_stored_user_ids_and_refuses_twins(database: Database, t
     option = "--identity-case-insensitive"
     with database.store() as store:
         GetUser(store)("JDoe")
-    with running(database.url, option, folder=tmp_path, workers=1) as service:
+    with running(database.url, option, folder=tmp_path, workers=1, traced=True) as service:
         assert "User ids that were case-folded: 1.\n" in service.log.read_text()
         assert service.order("jdoe", "netflix").status == HTTPStatus.OK
         assert service.order("JDOE", "netflix").json == {"error": "products_already_purchased"}
@@ -433,7 +445,7 @@ def run_without(hide: str, **variables: str) -> subprocess.CompletedProcess[str]
     program = f"import sys; {hide}; from benefits_service import main; main()"
     return subprocess.run(
         [sys.executable, "-c", program, "products", "--database", url],
-        env=environment() | variables,
+        env=environment(traced=True) | variables,
         capture_output=True,
         text=True,
         timeout=A_LONG_TIME,

@@ -234,7 +234,10 @@ def test_faults_on_every_page_are_found(url: str) -> None:
             for moment in ("infinity", "-infinity", "0044-03-15 12:00:00+00 BC", "10000-01-01 00:00:00+00")
         ),
         (["DELETE FROM catalogue"], ["table catalogue: it has 0 rows, and not one"]),
-        (["INSERT INTO catalogue VALUES (gen_random_uuid())"], ["table catalogue: it has 2 rows, and not one"]),
+        (
+            ["INSERT INTO catalogue VALUES (gen_random_uuid())"],
+            ["table catalogue: it has 2 rows, and not one"],
+        ),
     ],
 )
 def test_books_that_do_not_balance_are_named(

@@ -18,6 +18,7 @@ import pytest
 from benefits_core import GetUser, StorageUnavailableError, User
 from benefits_postgres import PostgresStore, audit_database, fold_user_ids, schema, shown
 from benefits_postgres.connection import Database
+from benefits_service.databases import database_at
 from benefits_service.user_ids import folded_user_id
 from contract.builders import add_user, opening, order, stocked
 from contract.processes import forked
@@ -132,6 +133,13 @@ class TestMigrations:
             PostgresStore(url)
         assert tables(by_hand) == set()
 
+    def test_defaults_of_the_database_do_not_end_them(self, url: str, by_hand: psycopg.Connection) -> None:
+        options = "-clock_timeout%3D1ms%20-cidle_in_transaction_session_timeout%3D1ms"
+        store = PostgresStore(url.replace("options=", f"options={options}%20"))
+
+        store.close()
+        assert applied(by_hand) == list(schema.MIGRATIONS)
+
     @pytest.mark.parametrize("create", [True, False])
     def test_a_database_of_an_earlier_version_gets_what_it_lacks(
         self, url: str, by_hand: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, *, create: bool
@@ -142,9 +150,11 @@ class TestMigrations:
             schema, "MIGRATIONS", {**schema.MIGRATIONS, "second": "CREATE TABLE second AS SELECT 1 AS x"}
         )
 
+        said: list[str] = []
         for _ in range(2):
-            with PostgresStore(url, create=create) as store:
+            with database_at(url).open(said.append, create=create) as store:
                 assert store.orders.of_user("jo") == (jo,)
+        assert said == [f"{shown(url)} is of an earlier version; it is brought up to date."]
         assert applied(by_hand) == list(schema.MIGRATIONS)
         assert by_hand.execute("SELECT x FROM second").fetchall() == [(1,)]
 

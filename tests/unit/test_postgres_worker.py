@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from threading import Event
 from typing import Any
 
+import pytest
+
+from benefits_core import StorageUnavailableError
 from benefits_core.calls import Call
 from benefits_postgres.worker import MAX_BATCH, Worker
 from waiting import A_LONG_TIME, wait_for
@@ -51,3 +55,57 @@ def test_calls_that_are_given_back_leave_room_for_a_whole_batch_of_others() -> N
 
     assert max(together) == MAX_BATCH
     assert all(future.done() for future in waiting)
+
+
+def test_a_bug_of_the_handler_is_the_outcome_of_its_calls_and_the_next_ones_are_handled() -> None:
+    def handle(calls: list[Call]) -> list[Call]:
+        for call in calls:
+            if call.do is held:
+                calls.clear()
+                raise KeyError("what was forgotten")
+            call.end(None)
+        return []
+
+    worker = Worker("benefits-test", A_LONG_TIME, handle)
+    first: Future[None] = Future()
+    worker.put(held, first)
+    with pytest.raises(StorageUnavailableError, match="^KeyError: 'what was forgotten'$"):
+        first.result(A_LONG_TIME)
+    second: Future[None] = Future()
+    worker.put(free, second)
+
+    assert second.result(A_LONG_TIME) is None
+    worker.close()
+
+
+def test_a_call_that_is_given_back_until_its_patience_ends_says_why_it_was() -> None:
+    def handle(calls: list[Call]) -> list[Call]:
+        for call in calls:
+            call.outcome = (None, StorageUnavailableError("the database is away"))
+        return calls
+
+    worker = Worker("benefits-test", 0.05, handle)
+    future: Future[None] = Future()
+    worker.put(held, future)
+
+    with pytest.raises(StorageUnavailableError, match="^the database is away$"):
+        future.result(A_LONG_TIME)
+    worker.close()
+
+
+def test_a_call_that_is_put_while_the_worker_is_closed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may have ended between the check and the queue: nobody would ever handle the call."""
+    worker = Worker("benefits-test", A_LONG_TIME, lambda _: [])
+    monotonic = time.monotonic
+
+    def close_first() -> float:
+        monkeypatch.undo()
+        worker.close()
+        return monotonic()
+
+    monkeypatch.setattr(time, "monotonic", close_first)
+    future: Future[None] = Future()
+    with pytest.raises(RuntimeError, match="closed"):
+        worker.put(held, future)
+
+    assert future.cancelled()
