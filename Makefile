@@ -23,10 +23,10 @@ upgrade_pip := $(install) 'pip>=25.1'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run seed test coverage faults wheel watch lint format formatted check image bench clean
+.PHONY: help run seed test coverage faults wheel watch lint format formatted check image screenshots bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/service-installed ## install what is missing, fill an empty database from seed.json, serve on PORT=4000
 	@$(settings) $(bin)/benefits seed --if-empty seed.json
@@ -73,6 +73,9 @@ check: formatted lint coverage faults wheel ## all that has to be green before a
 
 image: ## build the image to deploy: docker run benefits
 	@docker build --tag benefits .
+
+screenshots: $(VENV)/dev-installed ## take the pictures of the README again, after a change of the page; they need Chromium
+	@PYTHONPATH=tests $(bin)/python tests/contract/screenshots.py
 
 bench: $(VENV)/bench-installed ## measure how fast it all is, in seven minutes, on a machine that does nothing else
 	@$(bin)/python -m benchmarks $(BENCH)

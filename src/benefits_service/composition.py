@@ -10,9 +10,9 @@ from benefits_core import Store, UseCases
 from benefits_core.values import normal_user_id
 from benefits_http.app import create_app
 from benefits_service.middleware.counts import ReservedCounts
-from benefits_service.middleware.frontend import with_frontend
+from benefits_service.middleware.frontend import PAGE, PAGE_HEADERS, with_frontend
 from benefits_service.middleware.health import show_health
-from benefits_service.middleware.identity import authenticate, restrict_to_self
+from benefits_service.middleware.identity import authenticate, restrict_to_self, tell_identity
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.proxy import behind_proxy
 from benefits_service.middleware.request_log import with_request_log
@@ -50,7 +50,11 @@ def build_app(
         )
     metrics.expose_on(api)
     show_health(api, store.can_change)
-    site = api if settings.frontend is None else with_frontend(api, settings.frontend)
+    tell_identity(api)
+    if settings.frontend is None:
+        site = with_frontend(api, PAGE, PAGE_HEADERS)
+    else:
+        site = with_frontend(api, settings.frontend)
     logged = with_request_log(site, metrics, log_paths=settings.log_paths)
     return as_asgi(
         behind_proxy(logged, root_path=settings.root_path, trust_forwarded=settings.trust_forwarded)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,22 +11,15 @@ from threading import Thread
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect
 
+from contract.chromium import address, chromium, require_chromium
 from contract.running import Service, running
 from waiting import A_LONG_TIME
 
 FRONTEND = Path(__file__).parent / "frontend"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-# Without a browser these tests are skipped. With REQUIRE_BROWSER, which CI sets, they fail.
-if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
-    pytest.skip(
-        "NO BROWSER, SO NOT TESTED: CORS and the frontend, as a browser sees them; apt-get install chromium",
-        allow_module_level=True,
-    )
-
-expect.set_options(timeout=A_LONG_TIME * 1000)
+require_chromium("CORS and the frontend, as a browser sees them")
 
 
 class _Pages(SimpleHTTPRequestHandler):
@@ -77,13 +68,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return the browser; it takes a second to start."""
-    assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no Chromium"
-    with sync_playwright() as playwright:
-        flags = ["--disable-gpu", "--disable-quic"]  # beside those that Playwright sets
-        patience = A_LONG_TIME * 1000
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=flags, timeout=patience) as launched:
-            yield launched
+    """Return the browser."""
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture
@@ -92,10 +79,6 @@ def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
         context.set_default_timeout(A_LONG_TIME * 1000)
         yield context.new_page()
-
-
-def address(service: Service) -> str:
-    return f"http://127.0.0.1:{service.port}"
 
 
 def visit(page: Page, origin: str, api: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from benefits_core import UseCases
 from benefits_http import create_app
+from benefits_service.middleware.identity import tell_identity
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.proxy import OWN_PATHS
 from benefits_service.openapi import describe_service
@@ -78,7 +79,8 @@ def test_with_a_root_path_the_description_names_it_whether_the_proxy_removes_it_
         assert links(rooted, f"{prefix}/api/docs") == {"openapi.json"}  # relative to what the browser sees
         assert rooted.request("GET", f"{prefix}/users/jo").status == OK
         assert rooted.request("GET", f"{prefix}/").body == b"page"
-    assert rooted.request("GET", "/perks").body == b"page"
+    moved = rooted.request("GET", "/perks")
+    assert (moved.status, moved.headers["location"]) == (HTTPStatus.PERMANENT_REDIRECT, "/perks/")
     assert rooted.request("GET", "/perks2/products").status == HTTPStatus.NOT_FOUND
     assert rooted.request("GET", "/perks//products").status == HTTPStatus.NOT_FOUND
 
@@ -116,6 +118,7 @@ def test_it_is_known_how_the_paths_of_the_service_begin(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "benefits.db") as store:
         app = create_app(UseCases.over(store), document=describe_service())
         Metrics().expose_on(app)
+        tell_identity(app)
         assert {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()} == OWN_PATHS
 
 

@@ -17,6 +17,7 @@ from benefits_service.middleware.identity import (
     named_user,
     require_header_name,
     restrict_to_self,
+    tell_identity,
 )
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.openapi import describe_service
@@ -197,12 +198,38 @@ def test_an_operation_needs_an_identity_if_and_only_if_its_description_says_so(
     app: Flask, method: str, path: str, described: Document
 ) -> None:
     Metrics().expose_on(app)
+    tell_identity(app)
 
     status = send(app.test_client(), method, path.format(user_id="jo", file="docs.js")).status_code
 
-    assert ({"401", "403"} & described["responses"].keys()) == ({"401", "403"} if status == 401 else set())
+    # No user is named in a request that asks who one is, so there is no other user to be refused.
+    expected = {"401"} if path == "/identity" else {"401", "403"}
+    assert ({"401", "403"} & described["responses"].keys()) == (expected if status == 401 else set())
     assert ("security" in described) == (status == 401)
     assert status in {200, 401}
+
+
+@pytest.mark.parametrize("path", ["/api/identity", "/identity"])
+class TestIdentity:
+    def test_it_is_the_normalised_name_that_the_proxy_gives(self, app: Flask, path: str) -> None:
+        tell_identity(app)
+        response = send(app.test_client(), "GET", path, " Jose\N{COMBINING ACUTE ACCENT}")
+
+        assert (response.status_code, response.get_json()) == (200, {"user_id": "José"})
+        assert response.headers["Cache-Control"] == "no-store"
+
+    def test_where_the_proxy_names_nobody_it_is_401(self, app: Flask, path: str) -> None:
+        tell_identity(app)
+
+        assert send(app.test_client(), "GET", path).status_code == 401
+
+    def test_without_an_identity_it_is_null_whatever_a_client_sends(
+        self, store: MemoryStore, path: str
+    ) -> None:
+        app = create_app(UseCases.over(store))
+        tell_identity(app)
+
+        assert send(app.test_client(), "GET", path, "jo").data == b'{"user_id":null}'
 
 
 class TestPrecedence:

@@ -1,4 +1,4 @@
-"""The frontend: serves a built React application beside the API, from the same origin."""
+"""The frontend: serves our own page, or a built React application, beside the API, from the same origin."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final
 from wsgiref.headers import Headers
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,6 +26,18 @@ _CONTENT_HASH: Final = re.compile(
 )
 
 _CHUNK: Final = 1 << 20
+
+PAGE: Final = Path(str(files("benefits_service") / "page"))
+"""The folder of our own page."""
+
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+"""What browsers allow our own page: files and requests of its own origin. No script and no style is inline."""
 
 
 def has_content_hash(name: str) -> bool:
@@ -117,7 +131,8 @@ def _version(path: str) -> tuple[int, ...] | None:
 class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
     """Serves the files that the folder had at the start. Every other request goes to the API: no path leads to index.html."""
 
-    def __init__(self, api: WSGIApplication, folder: Path) -> None:
+    def __init__(self, api: WSGIApplication, folder: Path, headers: Mapping[str, str]) -> None:
+        self._headers = headers
         super().__init__(
             api,
             max_age=0,  # a browser may keep the file, and must revalidate it before each use
@@ -137,7 +152,7 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
 
     def get_static_file(self, path: str, url: str, stat_cache: dict[str, os.stat_result]) -> _File:
         """Return a file as it is now."""
-        headers = Headers([("X-Content-Type-Options", "nosniff")])
+        headers = Headers([("X-Content-Type-Options", "nosniff"), *self._headers.items()])
         self.add_mime_headers(headers, path, url)
         self.add_cache_headers(headers, path, url)
         files = {path: stat_cache[path]}
@@ -149,6 +164,10 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # To another method, WhiteNoise would answer 405 itself.
         reads = environ["REQUEST_METHOD"] in {"GET", "HEAD"}
+        if reads and not environ["PATH_INFO"]:
+            # The path under which a proxy shows the service, and no slash: a page's relative links would lead beside it.
+            start_response("308 Permanent Redirect", [("Location", f"{environ['SCRIPT_NAME']}/")])
+            return []
         body: Iterable[bytes] = (super().__call__ if reads else self.application)(environ, start_response)
         return body
 
@@ -172,9 +191,12 @@ class _Frontend(WhiteNoise):  # type: ignore[misc] # WhiteNoise has no types
         return renewed
 
 
-def with_frontend(api: WSGIApplication, folder: Path) -> WSGIApplication:
+def with_frontend(
+    api: WSGIApplication, folder: Path, headers: Mapping[str, str] = MappingProxyType({})
+) -> WSGIApplication:
     """Return an application that serves the files of a folder, its index.html at ``/``, and the API.
 
-    :param folder: the folder that ``npm run build`` creates; it has an index.html.
+    :param folder: the folder that ``npm run build`` creates, or ``PAGE``; it has an index.html.
+    :param headers: what each file is sent with.
     """
-    return _Frontend(api, folder)
+    return _Frontend(api, folder, headers)

@@ -1,4 +1,4 @@
-"""Identity: a proxy names the user in a header, and users read and order for themselves only.
+"""Identity: a proxy names the user in a header, users read and order for themselves only, and a page asks who they are.
 
 WSGI gives ``X-Forwarded-User`` and ``X_Forwarded_User`` the same key, and joins several lines by a comma. So the header is
 read from the raw lines of the request, which ``asgi`` keeps.
@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 
 from benefits_core import InvalidUserIdError, UseCases
 from benefits_core.values import normal_user_id
+from benefits_http import wire
 from benefits_http.blueprint import error_response
 from benefits_http.errors import ErrorSpec
 from benefits_service.user_ids import converting_user_ids
@@ -130,3 +131,14 @@ def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = norm
 
     app.before_request(identify)
     app.register_error_handler(ForbiddenError, lambda _: error_response(FORBIDDEN))
+
+
+def tell_identity(app: Flask) -> None:
+    """Add ``GET /api/identity`` and ``GET /identity``: the user whom the proxy names; null if there is no identity."""
+
+    def identity() -> Response:
+        body = wire.encode({"user_id": request.environ.get(_USER_ID)})
+        return Response(body, headers={"Cache-Control": "no-store"}, mimetype="application/json")
+
+    for path in ("/api/identity", "/identity"):
+        app.add_url_rule(path, "identity", identity)

@@ -14,7 +14,7 @@ _FORWARDED: Final = ("For", "Proto", "Host", "Port", "Prefix")
 _ROOT_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 
 OWN_PATHS: Final = frozenset(
-    {"api", "docs", "healthz", "metrics", "openapi.json", "orders", "products", "users"}
+    {"api", "docs", "healthz", "identity", "metrics", "openapi.json", "orders", "products", "users"}
 )
 """How the paths of the service itself begin."""
 
@@ -57,7 +57,7 @@ def _under_root_path(app: WSGIApplication, root_path: str) -> WSGIApplication:
         path = environ["PATH_INFO"]
         # A prefix that begins as our own paths is removed by the proxy only: /users of /users/users is no prefix.
         if prefix and not _is_own(prefix) and f"{path}/".startswith(f"{prefix}/"):
-            environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
+            environ["PATH_INFO"] = path.removeprefix(prefix)
         return app(environ, start_response)
 
     return rooted
