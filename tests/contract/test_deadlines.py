@@ -161,7 +161,7 @@ def test_a_worker_that_stays_stopped_is_replaced_and_what_it_holds_is_free_again
 
 
 def test_a_worker_that_never_begins_to_serve_is_replaced(database: Path) -> None:
-    with serving(database, program=impatient(START=5)) as service:
+    with serving(database, program=impatient(START=20)) as service:
         before = service.workers()
         os.kill(min(before), signal.SIGKILL)
         wait_for(lambda: bool(service.workers() - before))
