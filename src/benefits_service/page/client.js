@@ -8,7 +8,7 @@ export class Refused extends Error {
   constructor(code, status) {
     super(`${code} (${status})`);
     this.code = code;
-    this.status = status;
+    this.signedOut = status === 401 || status === 403;
   }
 }
 
@@ -18,15 +18,16 @@ export class Lost extends Error {}
 async function ask(path, options = {}) {
   let answer, body;
   try {
-    answer = await fetch(`api/${path}`, { ...options, signal: AbortSignal.timeout(PATIENCE) });
+    answer = await fetch(`api/${path}`, { ...options, redirect: "manual", signal: AbortSignal.timeout(PATIENCE) });
     body = await answer.json();
   } catch {
-    if (!answer || answer.ok || answer.status >= 500) throw new Lost("no answer");
-    body = {}; // of a proxy, for example
+    body = null;
   }
+  // The API never redirects: a proxy sends people to where they sign in.
+  if (answer?.type === "opaqueredirect") throw new Refused("unauthenticated", 401);
+  if (!answer || answer.status >= 500 || (answer.ok && !body)) throw new Lost(`${path}: ${answer?.status}`);
   if (answer.ok) return body;
-  if (answer.status >= 500) throw new Lost(body.error);
-  throw new Refused(body.error ?? (answer.status === 401 ? "unauthenticated" : "refused"), answer.status);
+  throw new Refused(body?.error ?? (answer.status === 401 ? "unauthenticated" : "refused"), answer.status);
 }
 
 const cents = (amount) => Math.round(amount * 100);

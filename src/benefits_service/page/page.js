@@ -12,6 +12,7 @@ const $ = (id) => document.getElementById(id);
 /* ---- Words and numbers, as the reader's language has them ---- */
 
 const amounts = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const percents = new Intl.NumberFormat(undefined, { style: "percent" });
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const counts = new Intl.NumberFormat();
 const byName = new Intl.Collator(undefined, { sensitivity: "base", numeric: true });
@@ -34,10 +35,14 @@ function moment(date) {
   return time;
 }
 
-function priced(name, cents) {
-  const line = element("li");
-  line.append(element("span", name), element("span", money(cents), "price"));
-  return line;
+function listOf(lines, text = (line) => money(line.cents)) {
+  const list = element("ul", undefined, "lines");
+  for (const line of lines) {
+    const item = element("li");
+    item.append(element("span", line.name), element("span", text(line), "price"));
+    list.append(item);
+  }
+  return list;
 }
 
 /* ---- What the page knows ---- */
@@ -45,33 +50,58 @@ function priced(name, cents) {
 let user = null; // {userId, balance, owned}
 let products = new Map(); // by id, in the catalogue's sequence
 let basket = []; // product ids
-let hasIdentity = false; // whether a proxy names the user
-let ordering = false;
+let ordering = false; // while it is not known what became of an order
+let reads = 0; // of the user's data; only the last one counts
 
-const sum = (ids) => ids.reduce((cents, id) => cents + products.get(id).cents, 0);
+const sum = (lines) => lines.reduce((cents, line) => cents + line.cents, 0);
+const chosen = () => basket.map((id) => products.get(id));
 const nameOf = (id) => products.get(id)?.name ?? id;
-const names = (ids) => lists.format(ids.map(nameOf));
 
 /* What outlives a reload, but not the tab: who is signed in, their basket, and an order whose outcome is not known. */
 const kept = {
-  read: (key) => JSON.parse(sessionStorage.getItem(`benefits.${key}`)),
-  write: (key, value) => sessionStorage.setItem(`benefits.${key}`, JSON.stringify(value)),
-  forget: (key) => sessionStorage.removeItem(`benefits.${key}`),
+  read(key) {
+    try {
+      return JSON.parse(sessionStorage.getItem(`benefits.${key}`));
+    } catch {
+      return null; // the browser allows no storage
+    }
+  },
+  write(key, value) {
+    try {
+      if (value === null) sessionStorage.removeItem(`benefits.${key}`);
+      else sessionStorage.setItem(`benefits.${key}`, JSON.stringify(value));
+    } catch {
+      // Then nothing outlives a reload.
+    }
+  },
 };
 
-function setProducts(list) {
-  products = new Map(list.map((product) => [product.id, product]));
-  const gone = basket.filter((id) => !products.has(id));
-  basket = basket.filter((id) => products.has(id));
-  return gone;
+/* Read the user and the catalogue again. Returns, in sentences, what has changed about the basket. */
+async function refresh() {
+  const own = ++reads;
+  const [data, list] = await Promise.all([getUser(user.userId), getProducts()]);
+  if (own !== reads) return [];
+  const before = products;
+  const old = chosen();
+  const isSame = JSON.stringify(list) === JSON.stringify([...before.values()]);
+  user = data;
+  if (!isSame) products = new Map(list.map((product) => [product.id, product]));
+  basket = basket.filter((id) => products.has(id) && !user.owned.has(id));
+  if (!isSame) showProducts();
+  showBasket();
+  const about = (matches, words) => {
+    const names = old.filter(matches).map((product) => product.name);
+    return names.length ? [words(lists.format(names))] : [];
+  };
+  return [
+    ...about(({ id }) => user.owned.has(id), (names) => `You have bought ${names} elsewhere, so it has left the basket.`),
+    ...about(({ id }) => !products.has(id) && !user.owned.has(id), (names) => `${names} is not offered any more.`),
+    ...about(({ id, cents }) => products.has(id) && products.get(id).cents !== cents, (names) => `The price of ${names} has changed.`),
+  ];
 }
 
-/* Take the user's data, and what they own out of the basket. Returns what has left it. */
-function setUser(data) {
-  user = data;
-  const bought = basket.filter((id) => user.owned.has(id));
-  basket = basket.filter((id) => !user.owned.has(id));
-  return bought;
+function tell(news) {
+  if (news.length) $("note").textContent = news.join(" ");
 }
 
 /* ---- Views ---- */
@@ -80,13 +110,16 @@ const VIEWS = ["loading", "failed", "sign-in", "catalogue", "mine"];
 const scrolled = {}; // how far each view was scrolled when it was left
 let view = "loading";
 
+const wanted = () => (location.hash === "#mine" ? "mine" : "catalogue");
+
 function show(name) {
   scrolled[view] = scrollY;
   view = name;
   for (const other of VIEWS) $(`view-${other}`).hidden = other !== name;
-  const signedIn = name === "catalogue" || name === "mine";
-  $("pages").hidden = !signedIn;
-  $("who").hidden = !signedIn;
+  const isSignedIn = name === "catalogue" || name === "mine";
+  $("pages").hidden = !isSignedIn;
+  $("who").hidden = !isSignedIn;
+  $("skip-to-basket").hidden = name !== "catalogue";
   for (const page of ["catalogue", "mine"]) {
     if (page === name) $(`to-${page}`).setAttribute("aria-current", "page");
     else $(`to-${page}`).removeAttribute("aria-current");
@@ -94,6 +127,7 @@ function show(name) {
   const title = $(`${name}-title`)?.textContent;
   document.title = title ? `${title} – Benefits` : "Benefits";
   scrollTo(0, scrolled[name] ?? 0);
+  if (name === "mine") showMine();
 }
 
 /* A person has come to a view: a screen reader shall begin at its title. */
@@ -102,35 +136,29 @@ function arrive(name) {
   $(`${name}-title`).focus({ preventScroll: true });
 }
 
-const wanted = () => (location.hash === "#mine" ? "mine" : "catalogue");
-
-function fail(title, text) {
+function failedBy(error) {
+  let [title, text] = ["Something went wrong", "It is not your fault. Try again; if that does not help, tell whoever runs this page."];
+  if (error instanceof Lost) {
+    [title, text] = ["The service does not answer", "Check your connection, or try again in a moment. Nothing is lost."];
+  } else if (error instanceof Refused && error.signedOut) {
+    [title, text] = ["You are not signed in", "Your company's sign-in has not told this page who you are. Sign in there, and try again."];
+  } else {
+    console.error(error);
+  }
   $("failed-title").textContent = title;
   $("failed-text").textContent = text;
   arrive("failed");
 }
 
-function failedBy(error) {
-  if (error instanceof Lost) {
-    fail("The service does not answer", "Check your connection, or try again in a moment. Nothing is lost.");
-  } else if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
-    fail("You are not signed in", "Your company's sign-in has not told this page who you are. Sign in there, and try again.");
-  } else {
-    console.error(error);
-    fail("Something went wrong", "It is not your fault. Try again; if that does not help, tell whoever runs this page.");
-  }
-}
-
 /* ---- The catalogue ---- */
 
-const cards = new Map(); // product id -> {item, state, name, cents}
-let listed = 0; // how many products match the search
+const cards = new Map(); // product id -> {item, product, searched, state, words}
 
 /* What a person can do with a product, and the words for it. */
 function stateOf(product, left) {
   if (user.owned.has(product.id)) return ["owned", "✓ Yours"];
   if (basket.includes(product.id)) return ["chosen", "In the basket"];
-  if (product.cents > left) return ["dear", `${money(product.cents - left)} more than you have left`];
+  if (product.cents > left) return ["dear", `You need ${money(product.cents - left)} more`];
   return ["free", ""];
 }
 
@@ -166,62 +194,69 @@ function arrange() {
 
 function find() {
   const parts = searchable($("search").value).split(/\s+/u);
-  listed = 0;
+  let found = 0;
   for (const card of cards.values()) {
     const matches = parts.every((part) => card.searched.includes(part));
     card.item.hidden = !matches;
-    listed += matches;
+    found += matches;
   }
   const all = several(cards.size, "benefit", "benefits");
-  $("found").textContent = listed === cards.size ? all : `${counts.format(listed)} of ${all}`;
+  $("found").textContent = found === cards.size ? all : `${counts.format(found)} of ${all}`;
+  if (cards.size === 0) $("found").textContent = "Nothing is offered at the moment.";
 }
 
 /* Show what depends on the balance and the basket. */
 function showBasket() {
-  const total = sum(basket);
+  const total = sum(chosen());
   const left = user.balance - total;
   for (const card of cards.values()) {
     const [state, words] = stateOf(card.product, left);
     if (card.state === state && card.words === words) continue;
     Object.assign(card, { state, words });
     const [, name, , mark, button] = card.item.children;
+    const hides = state === "owned" || state === "dear";
+    if (hides && button === document.activeElement) {
+      name.tabIndex = -1; // the focus has to be somewhere
+      name.focus();
+    }
     card.item.dataset.state = state;
     mark.textContent = words;
-    button.hidden = state === "owned" || state === "dear";
+    button.hidden = hides;
     button.textContent = state === "chosen" ? "Remove" : "Add";
     button.setAttribute("aria-label", `${button.textContent} ${name.textContent}`);
   }
   $("balance").textContent = money(user.balance);
   $("total").textContent = money(total);
   $("left").textContent = money(Math.abs(left));
-  $("left-label").textContent = left < 0 ? "Missing" : "Left";
+  $("left-label").textContent = left < 0 ? "Too much by" : "Left";
   const share = total === 0 ? 0 : Math.min(1, total / Math.max(1, user.balance));
   $("bar-basket").style.setProperty("--share", share);
   $("bar").dataset.over = left < 0;
-  $("bar").setAttribute("aria-label", `The basket takes ${Math.round(share * 100)} % of the balance`);
+  $("bar").dataset.empty = user.balance === 0;
+  const words = left < 0 ? `The basket costs ${money(-left)} more than the balance` : `The basket takes ${percents.format(share)} of the balance`;
+  $("bar").setAttribute("aria-label", words);
   $("summary").textContent = basket.length ? several(basket.length, "benefit", "benefits") : "Nothing chosen yet";
-  $("basket-lines").replaceChildren(...basket.map((id) => priced(nameOf(id), products.get(id).cents)));
-  $("order").setAttribute("aria-disabled", ordering);
-  $("order").classList.toggle("quiet", basket.length === 0 || ordering);
-  $("order").textContent = ordering ? "Ordering …" : "Order";
+  $("basket-lines").replaceChildren(...listOf(chosen()).children);
+  $("order").classList.toggle("quiet", basket.length === 0);
   kept.write("basket", { userId: user.userId, items: basket });
 }
 
 function choose(id) {
-  const chosen = !basket.includes(id);
-  if (chosen && basket.length === MAX_ITEMS) {
+  if (ordering) return;
+  const isNew = !basket.includes(id);
+  if (isNew && basket.length === MAX_ITEMS) {
     $("note").textContent = `One order has at most ${MAX_ITEMS} benefits. Order these first.`;
     return;
   }
-  basket = chosen ? [...basket, id] : basket.filter((other) => other !== id);
+  basket = isNew ? [...basket, id] : basket.filter((other) => other !== id);
   $("note").textContent = "";
   showBasket();
-  $("said").textContent = `${nameOf(id)} ${chosen ? "added" : "removed"}. ${$("left-label").textContent}: ${$("left").textContent}`;
+  $("said").textContent = `${nameOf(id)} ${isNew ? "added" : "removed"}. ${$("left-label").textContent}: ${$("left").textContent}`;
 }
 
 /* ---- An order ---- */
 
-/* Show the outcome of an order in a dialog; without a name of its button, it can't be closed yet. */
+/* Say in a dialog what became of an order, or that it is not known yet. Without the name of its button it stays open. */
 function answer(title, content, { close = "", mine = false } = {}) {
   const dialog = $("answer");
   $("answer-title").textContent = title;
@@ -230,82 +265,64 @@ function answer(title, content, { close = "", mine = false } = {}) {
   $("answer-close").textContent = close;
   $("answer-mine").hidden = !mine;
   dialog.dataset.waits = !close;
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) dialog.close(); // so that a screen reader reads what has changed
+  dialog.showModal();
   $("answer-title").focus();
 }
 
-async function refresh() {
-  const [data, list] = await Promise.all([getUser(user.userId), getProducts()]);
-  const same = JSON.stringify(list) === JSON.stringify([...products.values()]);
-  const gone = same ? [] : setProducts(list);
-  const bought = setUser(data);
-  if (!same) showProducts();
-  showBasket();
-  if (view === "mine") showMine();
-  return { bought, gone };
-}
+const BACK = { close: "Back to the basket" };
+const NOTHING = "Nothing was ordered.";
 
 async function ordered(id, { items, lines }) {
-  kept.forget("pending");
+  kept.write("pending", null);
   basket = basket.filter((item) => !items.includes(item));
   try {
-    await refresh();
+    tell(await refresh());
   } catch {
     // The order is placed, and that is what counts. So this is what the balance must be.
-    const balance = lines.reduce((left, line) => left - line.cents, user.balance);
-    setUser({ ...user, balance, owned: new Set([...user.owned, ...items]) });
+    user = { ...user, balance: user.balance - sum(lines), owned: new Set([...user.owned, ...items]) };
     showBasket();
   }
-  const list = element("ul", undefined, "lines");
-  list.append(...lines.map((line) => priced(line.name, line.cents)));
-  const total = lines.reduce((cents, line) => cents + line.cents, 0);
-  const text = `This is order ${id}. It cost ${money(total)}, and ${money(user.balance)} is left.`;
-  answer("Thank you, it is yours", [list, text], { close: "Continue", mine: true });
+  const text = `This is order ${id}. It cost ${money(sum(lines))}, and ${money(user.balance)} is left.`;
+  answer("Thank you, it is yours", [listOf(lines), text], { close: "Continue", mine: true });
+  if (view === "mine") showMine();
 }
 
 /* Say why an order was refused, once the page has looked at what has changed. */
-async function refused(error, { items, lines }) {
-  kept.forget("pending");
-  const before = new Map(lines.map((line) => [line.id, line]));
-  const basketAgain = { close: "Back to the basket" };
-  const nothing = "Nothing was ordered.";
-  await refresh().catch(() => {}); // if that fails too, the reason of the refusal has to do
+async function refused(error, { userId, items, lines }) {
+  kept.write("pending", null);
+  const hasLooked = await refresh().then(() => true, () => false);
+  if (error.signedOut) {
+    return answer("You are not signed in any more", [`${NOTHING} Sign in at your company again, and reload this page.`], BACK);
+  }
+  if (!hasLooked) {
+    return answer("The order was not accepted", [`${NOTHING} Prices, your balance or the offer have changed. Reload this page to see them.`], BACK);
+  }
   switch (error.code) {
     case "products_already_purchased": {
-      const twin = await findOrder(user.userId, items).catch(() => undefined);
+      const twin = await findOrder(userId, items).catch(() => undefined);
       if (twin) {
         const text = element("p", `You bought this with order ${twin.id}, `);
         text.append(moment(twin.placed), ", perhaps in another tab. Nothing was ordered a second time.");
         return answer("You already have this", [text], { close: "Continue", mine: true });
       }
-      const owned = items.filter((id) => user.owned.has(id));
-      const others = basket.length ? "The rest is still in your basket." : "";
-      const what = owned.length ? names(owned) : "something in this basket";
-      return answer("You already have some of this", [`${nothing} You already own ${what}, perhaps from another tab. ${others}`], basketAgain);
+      const owned = lines.filter(({ id }) => user.owned.has(id)).map((line) => line.name);
+      const rest = basket.length ? "The rest is still in your basket." : "";
+      return answer("You already have some of this", [`${NOTHING} You already own ${lists.format(owned)}, perhaps from another tab. ${rest}`], BACK);
     }
     case "products_not_found": {
-      const gone = items.filter((id) => !products.has(id)).map((id) => before.get(id).name);
-      const what = gone.length ? lists.format(gone) : "Something in this basket";
-      return answer("No longer offered", [`${nothing} ${what} is not offered any more, and has left your basket.`], basketAgain);
+      const gone = lines.filter(({ id }) => !products.has(id)).map((line) => line.name);
+      return answer("No longer offered", [`${NOTHING} ${lists.format(gone)} is not offered any more, and has left your basket.`], BACK);
     }
     case "price_changed": {
-      const changes = element("ul", undefined, "lines");
-      for (const id of items) {
-        const [old, now] = [before.get(id).cents, products.get(id)?.cents ?? before.get(id).cents];
-        if (old === now) continue;
-        const line = element("li");
-        line.append(element("span", nameOf(id)), element("span", `${money(old)} → ${money(now)}`, "price"));
-        changes.append(line);
-      }
-      return answer("A price has changed", [`${nothing} The price has changed since you looked:`, changes, `Your basket now costs ${money(sum(basket))}.`], basketAgain);
+      const changed = lines.filter(({ id, cents }) => products.has(id) && products.get(id).cents !== cents);
+      const list = listOf(changed, ({ id, cents }) => `${money(cents)} → ${money(products.get(id).cents)}`);
+      return answer("A price has changed", [`${NOTHING} The price has changed since you looked:`, list, `Your basket now costs ${money(sum(chosen()))}.`], BACK);
     }
     case "insufficient_balance":
-      return answer("That is more than you have", [`${nothing} Your balance is ${money(user.balance)}, perhaps because of an order in another tab.`], basketAgain);
-    case "unauthenticated":
-    case "forbidden":
-      return answer("You are not signed in any more", [`${nothing} Sign in at your company again, and reload this page.`], basketAgain);
+      return answer("That is more than you have", [`${NOTHING} Your balance is ${money(user.balance)}, perhaps because of an order in another tab.`], BACK);
     default:
-      return answer("The order was not accepted", [`${nothing} The service says: ${error.code}.`], basketAgain);
+      return answer("The order was not accepted", [`${NOTHING} Please tell whoever runs this page: ${error.code}.`], BACK);
   }
 }
 
@@ -317,70 +334,77 @@ async function findOut(pending) {
     "No answer has come. This page is finding out what became of your order.",
     "You need not do anything. Please do not order again elsewhere.",
   ]);
-  const since = Date.now();
+  const since = performance.now();
+  let isSignedOut = false;
   for (;;) {
+    const asked = performance.now();
     try {
-      const order = await findOrder(user.userId, pending.items);
-      if (order) return await ordered(order.id, { items: order.items, lines: order.lines });
-      if (Date.now() - since > GIVE_UP) break;
+      const order = await findOrder(pending.userId, pending.items);
+      if (order) return ordered(order.id, order);
+      if (asked - since > GIVE_UP) break;
     } catch (error) {
-      if (error instanceof Refused) {
-        return answer("You are not signed in any more", [
+      if (error instanceof Refused && error.signedOut && !isSignedOut) {
+        isSignedOut = true;
+        answer("You are not signed in any more", [
           "It is not known yet whether your order arrived.",
-          "Sign in at your company again, and reload this page: it will go on finding out.",
+          "Sign in at your company again, in another tab: this page goes on finding out.",
         ]);
       }
-      if (!(error instanceof Lost)) throw error;
     }
     await pause(ASK_AGAIN);
   }
-  kept.forget("pending");
+  kept.write("pending", null);
   await refresh().catch(() => {});
-  answer("Your order did not arrive", ["Nothing was ordered, and nothing was charged. Your basket is as it was."], { close: "Back to the basket" });
+  return answer("Your order did not arrive", ["Nothing was ordered, and nothing was charged. What you have chosen is still in your basket."], BACK);
 }
 
 /* Let nobody order until it is known what became of an order. */
 async function settle(outcome) {
   ordering = true;
-  showBasket();
   try {
     await outcome;
+  } catch (error) {
+    $("answer").dataset.waits = false;
+    $("answer").close();
+    failedBy(error); // to try again is to find out
   } finally {
     ordering = false;
-    showBasket();
   }
 }
 
-async function order() {
+function order() {
   if (ordering) return;
   $("note").textContent = basket.length ? "" : "Choose something first.";
   if (basket.length === 0) return;
-  const pending = { userId: user.userId, items: [...basket], lines: basket.map((id) => products.get(id)) };
+  const pending = { userId: user.userId, items: basket, lines: chosen() };
   kept.write("pending", pending); // also for the case that somebody reloads the page now
-  await settle(
-    placeOrder(user.userId, pending.items, sum(pending.items)).then(
+  answer("Ordering …", ["One moment, please."]);
+  settle(
+    placeOrder(pending.userId, pending.items, sum(pending.lines)).then(
       (id) => ordered(id, pending),
-      (error) => {
-        if (error instanceof Refused) return refused(error, pending);
-        if (error instanceof Lost) return findOut(pending);
-        throw error;
-      },
+      (error) => (error instanceof Refused ? refused(error, pending) : findOut(pending)),
     ),
   );
 }
 
+function closeAnswer() {
+  const isBack = $("answer-close").textContent === BACK.close;
+  $("answer").close();
+  if (isBack && view !== "catalogue") location.hash = "#catalogue";
+  else if (document.activeElement === document.body) $(`${view}-title`).focus();
+}
+
 /* ---- My benefits ---- */
+
+let looks = 0; // at the orders; only the last one counts
 
 function orderCard(one) {
   const item = element("li", undefined, "card order");
   const head = element("div", undefined, "heading");
-  const title = element("h3", `Order ${one.id}`);
-  head.append(title, moment(one.placed));
-  const list = element("ul", undefined, "lines");
-  list.append(...one.lines.map((line) => priced(line.name, line.cents)));
+  head.append(element("h3", `Order ${one.id}`), moment(one.placed));
   const total = element("p", undefined, "total");
   total.append(element("span", "Total"), element("span", money(one.cents), "price"));
-  item.append(head, list, total);
+  item.append(head, listOf(one.lines), total);
   if (one.cancelled) {
     item.classList.add("cancelled");
     const mark = element("p", "Cancelled ", "mark");
@@ -390,123 +414,142 @@ function orderCard(one) {
   return item;
 }
 
+function showOwned(named) {
+  $("mine-balance").textContent = money(user.balance);
+  $("mine-count").textContent = counts.format(user.owned.size);
+  $("owned").replaceChildren(...[...user.owned].map((id) => element("li", named.get(id)?.name ?? nameOf(id), "card")));
+}
+
 async function showMine() {
-  const { userId, balance, owned } = user;
-  $("mine-balance").textContent = money(balance);
-  $("mine-count").textContent = counts.format(owned.size);
-  $("of-whom").textContent = `${userId}, ${moments.format(new Date())}`;
-  const own = (named) => $("owned").replaceChildren(...[...owned].map((id) => element("li", named.get(id)?.name ?? nameOf(id), "card")));
-  own(products); // at once, so that nothing moves when the orders arrive
+  const own = ++looks;
+  $("of-whom").textContent = `${user.userId}, ${moments.format(new Date())}`;
   $("orders-note").textContent = $("orders").childElementCount ? "" : "Loading …";
+  showOwned(products); // at once, so that nothing moves when the orders arrive
   let orders;
   try {
-    orders = await getOrders(userId);
+    [orders] = await Promise.all([getOrders(user.userId), refresh().then(tell)]);
   } catch (error) {
-    if (!(error instanceof Lost)) return failedBy(error);
-    $("orders-note").textContent = "Your orders can't be read at the moment. Try again later.";
-    return undefined;
+    if (own !== looks || view !== "mine") return;
+    if (error instanceof Lost) $("orders-note").textContent = "Your orders can't be read at the moment. Try again later.";
+    else failedBy(error);
+    return;
   }
-  if (user?.userId !== userId) return undefined; // somebody else has signed in
-  const bought = new Map(orders.filter((one) => !one.cancelled).flatMap((one) => one.lines.map((line) => [line.id, line])));
-  $("mine-spent").textContent = money(orders.reduce((cents, one) => cents + (one.cancelled ? 0 : one.cents), 0));
-  own(bought);
+  if (own !== looks) return;
+  const valid = orders.filter((one) => !one.cancelled);
+  showOwned(new Map(valid.flatMap((one) => one.lines.map((line) => [line.id, line]))));
+  $("mine-spent").textContent = money(sum(valid));
   $("orders").replaceChildren(...orders.map(orderCard));
   $("orders-note").textContent = orders.length ? "" : "You have not ordered anything yet.";
-  return undefined;
 }
 
 /* ---- Signing in ---- */
 
+/* Read all about a user, a new one too. Returns what is to be done once the catalogue is shown. */
 async function enter(userId) {
-  const stored = kept.read("basket");
   const [data, list] = await Promise.all([getUser(userId), getProducts()]);
   user = data;
-  basket = [];
-  setProducts(list);
-  if (stored?.userId === user.userId) basket = stored.items.filter((id) => products.has(id) && !user.owned.has(id));
+  products = new Map(list.map((product) => [product.id, product]));
+  const { userId: owner, items } = kept.read("basket") ?? {};
+  basket = owner === user.userId ? items.filter((id) => products.has(id) && !user.owned.has(id)) : [];
   kept.write("user", user.userId);
   $("user-id").textContent = user.userId;
-  $("sign-out").hidden = hasIdentity;
-  $("orders").replaceChildren();
   showProducts();
   showBasket();
-  if (wanted() === "mine") showMine();
   const pending = kept.read("pending");
-  if (pending?.userId === user.userId) settle(findOut(pending));
+  return () => pending?.userId === user.userId && settle(findOut(pending));
 }
 
 async function start() {
   show("loading");
   try {
     const identity = await getIdentity();
-    hasIdentity = identity !== null;
+    $("sign-out").hidden = identity !== null;
     const userId = identity ?? kept.read("user");
     if (userId === null) return show("sign-in");
-    await enter(userId);
+    const goOn = await enter(userId);
     show(wanted());
+    goOn();
   } catch (error) {
     failedBy(error);
   }
   return undefined;
 }
 
+let isSigningIn = false;
+
 async function signIn(event) {
   event.preventDefault();
+  if (isSigningIn) return;
+  isSigningIn = true;
   $("name-error").textContent = "";
+  $("name").removeAttribute("aria-invalid");
   try {
-    await enter($("name").value);
+    const goOn = await enter($("name").value);
     arrive(wanted());
+    goOn();
   } catch (error) {
-    const words = {
-      invalid_user_id: "That can't be a user name. It has 1 to 64 characters.",
-      not_found: "That can't be a user name.",
-    };
-    const text = error instanceof Lost ? "The service does not answer. Try again in a moment." : words[error.code];
-    if (!text) return failedBy(error);
-    $("name-error").textContent = text;
-    $("name").focus();
+    const isName = error instanceof Refused && ["invalid_user_id", "not_found"].includes(error.code);
+    if (isName || error instanceof Lost) {
+      $("name-error").textContent = isName ? "That can't be a user name. It has 1 to 64 characters." : "The service does not answer. Try again in a moment.";
+      $("name").setAttribute("aria-invalid", isName);
+      $("name").focus();
+    } else {
+      failedBy(error);
+    }
+  } finally {
+    isSigningIn = false;
   }
-  return undefined;
 }
 
 function signOut() {
-  for (const key of ["user", "basket", "pending"]) kept.forget(key);
-  user = null;
-  $("name").value = "";
+  for (const key of ["user", "basket", "pending"]) kept.write(key, null);
   history.replaceState(null, "", location.pathname);
-  arrive("sign-in");
+  location.reload(); // so that nothing of the user is left
 }
 
-/* Another tab may have ordered, and another day may have begun. */
+/* Another tab may have ordered, another day may have begun, and somebody else may have signed in. */
 async function lookAgain() {
-  if (document.visibilityState !== "visible" || !user || ordering || view === "failed") return;
-  const { bought } = await refresh().catch(() => ({ bought: [] }));
-  if (bought.length) $("note").textContent = `You have bought ${names(bought)} elsewhere, so it has left the basket.`;
+  if (document.visibilityState !== "visible" || !user || ordering) return;
+  const focused = document.activeElement?.dataset?.id;
+  try {
+    tell(await refresh());
+    if (document.activeElement === document.body) cards.get(focused)?.item.querySelector("button").focus();
+    if (view === "mine") showOwned(products);
+  } catch (error) {
+    if (error instanceof Refused) location.reload();
+  }
 }
 
 /* ---- What people do ---- */
 
+function skip(link, target) {
+  $(link).addEventListener("click", (event) => {
+    event.preventDefault(); // the address says which view is shown
+    $(target).focus();
+  });
+}
+
+skip("skip", "main");
+skip("skip-to-basket", "summary");
 $("sign-in").addEventListener("submit", signIn);
 $("sign-out").addEventListener("click", signOut);
-$("try-again").addEventListener("click", start);
+$("try-again").addEventListener("click", () => location.reload());
 $("print").addEventListener("click", () => print());
 $("search").addEventListener("input", find);
 $("sort").addEventListener("change", arrange);
 $("products").addEventListener("click", ({ target }) => target.dataset.id && choose(target.dataset.id));
 $("order").addEventListener("click", order);
-$("answer").addEventListener("cancel", (event) => $("answer").dataset.waits === "true" && event.preventDefault());
-$("answer-close").addEventListener("click", () => $("answer").close());
+$("answer-close").addEventListener("click", closeAnswer);
 $("answer-mine").addEventListener("click", () => $("answer").close());
-$("skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the address says which view is shown
-  $("main").focus();
+$("answer").addEventListener("close", () => {
+  // A browser closes it at the second Escape, whatever a page says to the first.
+  if ($("answer").dataset.waits !== "true" || $("answer").open) return;
+  $("answer").showModal();
+  $("answer-title").focus();
 });
-addEventListener("hashchange", () => {
-  if (!user) return;
-  if (wanted() === "mine") showMine();
-  arrive(wanted());
-});
+addEventListener("hashchange", () => user && arrive(wanted()));
 document.addEventListener("visibilitychange", lookAgain);
+addEventListener("focus", lookAgain);
 addEventListener("pageshow", (event) => event.persisted && lookAgain());
 
 $("details").open = matchMedia("(min-width: 60rem)").matches;
