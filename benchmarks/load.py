@@ -106,9 +106,9 @@ class Result:
 
 
 def _let_it_finish(server: Server) -> None:
-    """Wait until a server has done what wrk has left behind: it would work in the next one's turn.
+    """Wait until a server has answered the requests that wrk has left: it would work in the next one's turn.
 
-    The peer has a second of it, and so made the p99 of who came after it twice as long.
+    The peer needs a second for that, and so doubled the p99 of the next server.
     """
     spent = server.cpu()
     for _ in range(50):

@@ -25,7 +25,7 @@ SELECT_CATALOGUE: Final = f"""
 class Catalogue:
     """The products on offer.
 
-    :param version: a name of their version, which no others have had.
+    :param version: a random id, which is new with every change.
     :param products: in their order.
     :ivar by_id: by product id.
     """

@@ -12,7 +12,7 @@ from benefits_http.app import create_app
 from benefits_service.middleware.counts import ReservedCounts
 from benefits_service.middleware.frontend import PAGE, PAGE_HEADERS, with_frontend
 from benefits_service.middleware.health import show_health
-from benefits_service.middleware.identity import authenticate, restrict_to_self, tell_identity
+from benefits_service.middleware.identity import add_identity_endpoint, authenticate, restrict_to_self
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.proxy import behind_proxy
 from benefits_service.middleware.request_log import with_request_log
@@ -50,7 +50,7 @@ def build_app(
         )
     metrics.expose_on(api)
     show_health(api, store.can_change)
-    tell_identity(api)
+    add_identity_endpoint(api)
     if settings.frontend is None:
         site = with_frontend(api, PAGE, PAGE_HEADERS)
     else:

@@ -14,7 +14,7 @@ import pytest
 
 from benefits_core import UseCases
 from benefits_http import create_app
-from benefits_service.middleware.identity import tell_identity
+from benefits_service.middleware.identity import add_identity_endpoint
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.middleware.proxy import OWN_PATHS
 from benefits_service.openapi import describe_service
@@ -118,7 +118,7 @@ def test_it_is_known_how_the_paths_of_the_service_begin(tmp_path: Path) -> None:
     with SqliteStore(tmp_path / "benefits.db") as store:
         app = create_app(UseCases.over(store), document=describe_service())
         Metrics().expose_on(app)
-        tell_identity(app)
+        add_identity_endpoint(app)
         assert {rule.rule.split("/")[1] for rule in app.url_map.iter_rules()} == OWN_PATHS
 
 

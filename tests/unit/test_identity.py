@@ -13,11 +13,11 @@ from benefits_core import MemoryStore, UseCases
 from benefits_http import create_app
 from benefits_http.openapi import Document
 from benefits_service.middleware.identity import (
+    add_identity_endpoint,
     authenticate,
     named_user,
     require_header_name,
     restrict_to_self,
-    tell_identity,
 )
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.openapi import describe_service
@@ -198,7 +198,7 @@ def test_an_operation_needs_an_identity_if_and_only_if_its_description_says_so(
     app: Flask, method: str, path: str, described: Document
 ) -> None:
     Metrics().expose_on(app)
-    tell_identity(app)
+    add_identity_endpoint(app)
 
     status = send(app.test_client(), method, path.format(user_id="jo", file="docs.js")).status_code
 
@@ -212,14 +212,14 @@ def test_an_operation_needs_an_identity_if_and_only_if_its_description_says_so(
 @pytest.mark.parametrize("path", ["/api/identity", "/identity"])
 class TestIdentity:
     def test_it_is_the_normalised_name_that_the_proxy_gives(self, app: Flask, path: str) -> None:
-        tell_identity(app)
+        add_identity_endpoint(app)
         response = send(app.test_client(), "GET", path, " Jose\N{COMBINING ACUTE ACCENT}")
 
         assert (response.status_code, response.get_json()) == (200, {"user_id": "José"})
         assert response.headers["Cache-Control"] == "no-store"
 
     def test_where_the_proxy_names_nobody_it_is_401(self, app: Flask, path: str) -> None:
-        tell_identity(app)
+        add_identity_endpoint(app)
 
         assert send(app.test_client(), "GET", path).status_code == 401
 
@@ -227,7 +227,7 @@ class TestIdentity:
         self, store: MemoryStore, path: str
     ) -> None:
         app = create_app(UseCases.over(store))
-        tell_identity(app)
+        add_identity_endpoint(app)
 
         assert send(app.test_client(), "GET", path, "jo").data == b'{"user_id":null}'
 

@@ -35,7 +35,7 @@ from benefits_core.values import MAX_ID_LENGTH, MAX_MONEY, MAX_NAME_LENGTH, norm
 from benefits_http import benefits_blueprint, create_app, errors, wire
 from benefits_http.errors import ERROR_SPECS, ErrorSpec
 from benefits_http.openapi import Document, describe
-from benefits_service.middleware.identity import FORBIDDEN, UNAUTHENTICATED, tell_identity
+from benefits_service.middleware.identity import FORBIDDEN, UNAUTHENTICATED, add_identity_endpoint
 from benefits_service.middleware.metrics import Metrics
 from benefits_service.openapi import describe_service
 from unit.loop_client import logged_client
@@ -151,7 +151,7 @@ class TestEndpoints:
     def test_the_service_describes_what_it_adds(self) -> None:
         app = Flask(__name__, static_folder=None)
         Metrics().expose_on(app)
-        tell_identity(app)
+        add_identity_endpoint(app)
         described = describe_service()["paths"]
         added = {(path, "get") for path in described.keys() - DOCUMENT["paths"].keys()}
 

@@ -1,4 +1,4 @@
-"""Identity: a proxy names the user in a header, users read and order for themselves only, and a page asks who they are.
+"""Identity: a proxy names the user in a header, users read and order for themselves only, and an endpoint returns their id.
 
 WSGI gives ``X-Forwarded-User`` and ``X_Forwarded_User`` the same key, and joins several lines by a comma. So the header is
 read from the raw lines of the request, which ``asgi`` keeps.
@@ -133,7 +133,7 @@ def authenticate(app: Flask, header: str, normalise: Callable[[str], str] = norm
     app.register_error_handler(ForbiddenError, lambda _: error_response(FORBIDDEN))
 
 
-def tell_identity(app: Flask) -> None:
+def add_identity_endpoint(app: Flask) -> None:
     """Add ``GET /api/identity`` and ``GET /identity``: the user whom the proxy names; null if there is no identity."""
 
     def identity() -> Response:

@@ -3,7 +3,7 @@
 const PATIENCE = 15_000; // ms to wait for an answer
 const ORDERS_AT_ONCE = 100; // the most that the API lists in one answer
 
-/* The service has refused a request, for the reason that its code names. */
+/* The service has refused a request. Its code names the reason. */
 export class Refused extends Error {
   constructor(code, status) {
     super(`${code} (${status})`);
@@ -15,7 +15,7 @@ export class Refused extends Error {
 /* There was no answer, or one that does not tell what became of the request. */
 export class Lost extends Error {}
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   let answer, body;
   try {
     answer = await fetch(`api/${path}`, { ...options, redirect: "manual", signal: AbortSignal.timeout(PATIENCE) });
@@ -33,16 +33,16 @@ async function ask(path, options = {}) {
 const cents = (amount) => Math.round(amount * 100);
 
 /* The user whom a proxy names; null where people type their names. */
-export const getIdentity = async () => (await ask("identity")).user_id;
+export const getIdentity = async () => (await request("identity")).user_id;
 
 export async function getProducts() {
-  const { products } = await ask("products");
+  const { products } = await request("products");
   return products.map(({ id, name, price }) => ({ id, name, cents: cents(price) }));
 }
 
 /* The balance of a user and what they own. A new user is created. */
 export async function getUser(userId) {
-  const { user } = await ask(`users/${encodeURIComponent(userId)}`);
+  const { user } = await request(`users/${encodeURIComponent(userId)}`);
   return { userId: user.user_id, balance: cents(user.data.balance), owned: new Set(user.data.product_ids) };
 }
 
@@ -60,7 +60,7 @@ function orderFrom({ order_id, data }) {
 /* Some of a user's orders, the last one first: those before an order, or the last ones. */
 async function ordersBefore(userId, before) {
   const query = new URLSearchParams({ user_id: userId, limit: ORDERS_AT_ONCE, ...(before && { before }) });
-  return (await ask(`orders?${query}`)).orders.map(orderFrom);
+  return (await request(`orders?${query}`)).orders.map(orderFrom);
 }
 
 /* All orders of a user, the last one first. */
@@ -86,5 +86,5 @@ export async function placeOrder(userId, items, total) {
   const order = { user_id: userId, items, expected_total: total / 100 };
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ order });
-  return (await ask("orders", { method: "POST", headers, body })).order.order_id;
+  return (await request("orders", { method: "POST", headers, body })).order.order_id;
 }

@@ -50,8 +50,9 @@ function listOf(lines, text = (line) => money(line.cents)) {
 let user = null; // {userId, balance, owned}
 let products = new Map(); // by id, in the catalogue's sequence
 let basket = []; // product ids
-let ordering = false; // while it is not known what became of an order
-let reads = 0; // of the user's data; only the last one counts
+let ordering = false; // until the outcome of an order is known
+let reads = 0; // how often the user and the catalogue were read
+let applied = 0; // which of these reads is shown
 
 const sum = (lines) => lines.reduce((cents, line) => cents + line.cents, 0);
 const chosen = () => basket.map((id) => products.get(id));
@@ -76,31 +77,33 @@ const kept = {
   },
 };
 
-/* Read the user and the catalogue again. Returns, in sentences, what has changed about the basket. */
+/* Read the user and the catalogue again, and show them. */
 async function refresh() {
   const own = ++reads;
   const [data, list] = await Promise.all([getUser(user.userId), getProducts()]);
-  if (own !== reads) return [];
-  const before = products;
+  if (own < applied) return; // a later read is shown already
+  applied = own;
   const old = chosen();
-  const isSame = JSON.stringify(list) === JSON.stringify([...before.values()]);
+  const isSame = JSON.stringify(list) === JSON.stringify([...products.values()]);
   user = data;
   if (!isSame) products = new Map(list.map((product) => [product.id, product]));
   basket = basket.filter((id) => products.has(id) && !user.owned.has(id));
   if (!isSame) showProducts();
   showBasket();
-  const about = (matches, words) => {
-    const names = old.filter(matches).map((product) => product.name);
-    return names.length ? [words(lists.format(names))] : [];
-  };
-  return [
-    ...about(({ id }) => user.owned.has(id), (names) => `You have bought ${names} elsewhere, so it has left the basket.`),
-    ...about(({ id }) => !products.has(id) && !user.owned.has(id), (names) => `${names} is not offered any more.`),
-    ...about(({ id, cents }) => products.has(id) && products.get(id).cents !== cents, (names) => `The price of ${names} has changed.`),
-  ];
+  showNews(old);
 }
 
-function tell(news) {
+/* Say what has changed about the products that were in the basket. */
+function showNews(old) {
+  const about = (matches, words) => {
+    const names = old.filter(matches).map((product) => product.name);
+    return names.length ? [`${words}: ${lists.format(names)}.`] : [];
+  };
+  const news = [
+    ...about(({ id }) => user.owned.has(id), "Bought elsewhere, and removed from the basket"),
+    ...about(({ id }) => !products.has(id) && !user.owned.has(id), "No longer offered"),
+    ...about(({ id, cents }) => products.has(id) && !user.owned.has(id) && products.get(id).cents !== cents, "New price"),
+  ];
   if (news.length) $("note").textContent = news.join(" ");
 }
 
@@ -137,14 +140,15 @@ function arrive(name) {
 }
 
 function failedBy(error) {
-  let [title, text] = ["Something went wrong", "It is not your fault. Try again; if that does not help, tell whoever runs this page."];
+  let [title, text] = ["Something went wrong", "It is not your fault. Try again; if that does not help, tell your administrator."];
   if (error instanceof Lost) {
-    [title, text] = ["The service does not answer", "Check your connection, or try again in a moment. Nothing is lost."];
+    [title, text] = ["The service does not answer", "Check your connection, or try again in a moment."];
   } else if (error instanceof Refused && error.signedOut) {
     [title, text] = ["You are not signed in", "Your company's sign-in has not told this page who you are. Sign in there, and try again."];
   } else {
     console.error(error);
   }
+  if (kept.read("pending")) text += " It is not known yet whether your last order arrived: do not order elsewhere.";
   $("failed-title").textContent = title;
   $("failed-text").textContent = text;
   arrive("failed");
@@ -238,7 +242,7 @@ function showBasket() {
   $("summary").textContent = basket.length ? several(basket.length, "benefit", "benefits") : "Nothing chosen yet";
   $("basket-lines").replaceChildren(...listOf(chosen()).children);
   $("order").classList.toggle("quiet", basket.length === 0);
-  kept.write("basket", { userId: user.userId, items: basket });
+  kept.write("basket", { userId: user.userId, lines: chosen() });
 }
 
 function choose(id) {
@@ -265,6 +269,7 @@ function answer(title, content, { close = "", mine = false } = {}) {
   $("answer-close").textContent = close;
   $("answer-mine").hidden = !mine;
   dialog.dataset.waits = !close;
+  dialog.dataset.back = close === BACK.close;
   if (dialog.open) dialog.close(); // so that a screen reader reads what has changed
   dialog.showModal();
   $("answer-title").focus();
@@ -277,10 +282,11 @@ async function ordered(id, { items, lines }) {
   kept.write("pending", null);
   basket = basket.filter((item) => !items.includes(item));
   try {
-    tell(await refresh());
+    await refresh();
   } catch {
     // The order is placed, and that is what counts. So this is what the balance must be.
-    user = { ...user, balance: user.balance - sum(lines), owned: new Set([...user.owned, ...items]) };
+    const unpaid = lines.filter((line) => !user.owned.has(line.id));
+    user = { ...user, balance: user.balance - sum(unpaid), owned: new Set([...user.owned, ...items]) };
     showBasket();
   }
   const text = `This is order ${id}. It cost ${money(sum(lines))}, and ${money(user.balance)} is left.`;
@@ -291,13 +297,12 @@ async function ordered(id, { items, lines }) {
 /* Say why an order was refused, once the page has looked at what has changed. */
 async function refused(error, { userId, items, lines }) {
   kept.write("pending", null);
-  const hasLooked = await refresh().then(() => true, () => false);
+  if (error.code === "forbidden") return location.reload(); // another user has signed in
+  const isRefreshed = await refresh().then(() => true, () => false);
   if (error.signedOut) {
     return answer("You are not signed in any more", [`${NOTHING} Sign in at your company again, and reload this page.`], BACK);
   }
-  if (!hasLooked) {
-    return answer("The order was not accepted", [`${NOTHING} Prices, your balance or the offer have changed. Reload this page to see them.`], BACK);
-  }
+  if (!isRefreshed) return answer("The order was not accepted", [`${NOTHING} Reload this page to see why.`], BACK);
   switch (error.code) {
     case "products_already_purchased": {
       const twin = await findOrder(userId, items).catch(() => undefined);
@@ -308,28 +313,28 @@ async function refused(error, { userId, items, lines }) {
       }
       const owned = lines.filter(({ id }) => user.owned.has(id)).map((line) => line.name);
       const rest = basket.length ? "The rest is still in your basket." : "";
-      return answer("You already have some of this", [`${NOTHING} You already own ${lists.format(owned)}, perhaps from another tab. ${rest}`], BACK);
+      return answer("You already have some of this", [`${NOTHING} Bought before, perhaps in another tab: ${lists.format(owned)}. ${rest}`], BACK);
     }
     case "products_not_found": {
       const gone = lines.filter(({ id }) => !products.has(id)).map((line) => line.name);
-      return answer("No longer offered", [`${NOTHING} ${lists.format(gone)} is not offered any more, and has left your basket.`], BACK);
+      return answer("No longer offered", [`${NOTHING} No longer offered, and removed from the basket: ${lists.format(gone)}.`], BACK);
     }
     case "price_changed": {
       const changed = lines.filter(({ id, cents }) => products.has(id) && products.get(id).cents !== cents);
       const list = listOf(changed, ({ id, cents }) => `${money(cents)} → ${money(products.get(id).cents)}`);
-      return answer("A price has changed", [`${NOTHING} The price has changed since you looked:`, list, `Your basket now costs ${money(sum(chosen()))}.`], BACK);
+      return answer("A price has changed", [`${NOTHING} Since you opened this page, the price has changed:`, list, `Your basket now costs ${money(sum(chosen()))}.`], BACK);
     }
     case "insufficient_balance":
       return answer("That is more than you have", [`${NOTHING} Your balance is ${money(user.balance)}, perhaps because of an order in another tab.`], BACK);
     default:
-      return answer("The order was not accepted", [`${NOTHING} Please tell whoever runs this page: ${error.code}.`], BACK);
+      return answer("The order was not accepted", [`${NOTHING} Please tell your administrator: ${error.code}.`], BACK);
   }
 }
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/* Find out what became of an order whose answer was lost. Nobody is asked to order again before that is known. */
-async function findOut(pending) {
+/* Find out whether an order was placed whose answer was lost. The page accepts no other order before that is known. */
+async function settleLostOrder(pending) {
   answer("Did your order arrive?", [
     "No answer has come. This page is finding out what became of your order.",
     "You need not do anything. Please do not order again elsewhere.",
@@ -343,7 +348,9 @@ async function findOut(pending) {
       if (order) return ordered(order.id, order);
       if (asked - since > GIVE_UP) break;
     } catch (error) {
-      if (error instanceof Refused && error.signedOut && !isSignedOut) {
+      if (!(error instanceof Lost || error instanceof Refused)) throw error;
+      if (error.code === "forbidden") return location.reload(); // another user has signed in
+      if (error.signedOut && !isSignedOut) {
         isSignedOut = true;
         answer("You are not signed in any more", [
           "It is not known yet whether your order arrived.",
@@ -353,12 +360,14 @@ async function findOut(pending) {
     }
     await pause(ASK_AGAIN);
   }
-  kept.write("pending", null);
   await refresh().catch(() => {});
-  return answer("Your order did not arrive", ["Nothing was ordered, and nothing was charged. What you have chosen is still in your basket."], BACK);
+  const late = await findOrder(pending.userId, pending.items).catch(() => undefined);
+  if (late) return ordered(late.id, late);
+  kept.write("pending", null);
+  return answer("Your order was not found", ["So far nothing was ordered, and nothing was charged.", "Look at My benefits before you order again."], { ...BACK, mine: true });
 }
 
-/* Let nobody order until it is known what became of an order. */
+/* Refuse new orders until the outcome of this one is known. */
 async function settle(outcome) {
   ordering = true;
   try {
@@ -366,7 +375,7 @@ async function settle(outcome) {
   } catch (error) {
     $("answer").dataset.waits = false;
     $("answer").close();
-    failedBy(error); // to try again is to find out
+    failedBy(error);
   } finally {
     ordering = false;
   }
@@ -377,26 +386,35 @@ function order() {
   $("note").textContent = basket.length ? "" : "Choose something first.";
   if (basket.length === 0) return;
   const pending = { userId: user.userId, items: basket, lines: chosen() };
-  kept.write("pending", pending); // also for the case that somebody reloads the page now
+  kept.write("pending", pending); // also for a reload of the page meanwhile
+  applied = ++reads; // a read that began before the order does not show its outcome
   answer("Ordering …", ["One moment, please."]);
   settle(
     placeOrder(pending.userId, pending.items, sum(pending.lines)).then(
       (id) => ordered(id, pending),
-      (error) => (error instanceof Refused ? refused(error, pending) : findOut(pending)),
+      (error) => (error instanceof Refused ? refused(error, pending) : settleLostOrder(pending)),
     ),
   );
 }
 
-function closeAnswer() {
-  const isBack = $("answer-close").textContent === BACK.close;
-  $("answer").close();
-  if (isBack && view !== "catalogue") location.hash = "#catalogue";
-  else if (document.activeElement === document.body) $(`${view}-title`).focus();
+function answerClosed() {
+  const dialog = $("answer");
+  if (dialog.open) return; // it shows the next answer already
+  if (dialog.dataset.waits === "true") {
+    // The second Escape closes a dialog, whatever a page does about the first.
+    dialog.showModal();
+    $("answer-title").focus();
+  } else if (dialog.dataset.back === "true" && view !== "catalogue") {
+    location.hash = "#catalogue";
+  } else if (document.activeElement === document.body || dialog.contains(document.activeElement)) {
+    $(`${view}-title`).focus(); // nothing had the focus before
+  }
 }
 
 /* ---- My benefits ---- */
 
-let looks = 0; // at the orders; only the last one counts
+let orderReads = 0; // how often the orders were read; the last one is shown
+let bought = new Map(); // order lines by product id: a retired product has its name there
 
 function orderCard(one) {
   const item = element("li", undefined, "card order");
@@ -414,29 +432,30 @@ function orderCard(one) {
   return item;
 }
 
-function showOwned(named) {
+function showOwned() {
   $("mine-balance").textContent = money(user.balance);
   $("mine-count").textContent = counts.format(user.owned.size);
-  $("owned").replaceChildren(...[...user.owned].map((id) => element("li", named.get(id)?.name ?? nameOf(id), "card")));
+  $("owned").replaceChildren(...[...user.owned].map((id) => element("li", bought.get(id)?.name ?? nameOf(id), "card")));
 }
 
 async function showMine() {
-  const own = ++looks;
+  const own = ++orderReads;
   $("of-whom").textContent = `${user.userId}, ${moments.format(new Date())}`;
   $("orders-note").textContent = $("orders").childElementCount ? "" : "Loading …";
-  showOwned(products); // at once, so that nothing moves when the orders arrive
+  showOwned(); // at once, so that nothing moves when the orders arrive
   let orders;
   try {
-    [orders] = await Promise.all([getOrders(user.userId), refresh().then(tell)]);
+    [orders] = await Promise.all([getOrders(user.userId), refresh()]);
   } catch (error) {
-    if (own !== looks || view !== "mine") return;
+    if (own !== orderReads || view !== "mine") return;
     if (error instanceof Lost) $("orders-note").textContent = "Your orders can't be read at the moment. Try again later.";
     else failedBy(error);
     return;
   }
-  if (own !== looks) return;
+  if (own !== orderReads) return;
   const valid = orders.filter((one) => !one.cancelled);
-  showOwned(new Map(valid.flatMap((one) => one.lines.map((line) => [line.id, line]))));
+  bought = new Map(valid.flatMap((one) => one.lines.map((line) => [line.id, line])));
+  showOwned();
   $("mine-spent").textContent = money(sum(valid));
   $("orders").replaceChildren(...orders.map(orderCard));
   $("orders-note").textContent = orders.length ? "" : "You have not ordered anything yet.";
@@ -444,19 +463,21 @@ async function showMine() {
 
 /* ---- Signing in ---- */
 
-/* Read all about a user, a new one too. Returns what is to be done once the catalogue is shown. */
+/* Read all about a user, a new one too. Returns what has to be called once the catalogue is shown. */
 async function enter(userId) {
   const [data, list] = await Promise.all([getUser(userId), getProducts()]);
   user = data;
   products = new Map(list.map((product) => [product.id, product]));
-  const { userId: owner, items } = kept.read("basket") ?? {};
-  basket = owner === user.userId ? items.filter((id) => products.has(id) && !user.owned.has(id)) : [];
+  const { userId: owner, lines } = kept.read("basket") ?? {};
+  const old = owner === user.userId ? lines : [];
+  basket = old.map((line) => line.id).filter((id) => products.has(id) && !user.owned.has(id));
   kept.write("user", user.userId);
   $("user-id").textContent = user.userId;
   showProducts();
   showBasket();
   const pending = kept.read("pending");
-  return () => pending?.userId === user.userId && settle(findOut(pending));
+  if (pending?.userId !== user.userId) showNews(old); // otherwise the answer has it
+  return () => pending?.userId === user.userId && settle(settleLostOrder(pending));
 }
 
 async function start() {
@@ -465,14 +486,16 @@ async function start() {
     const identity = await getIdentity();
     $("sign-out").hidden = identity !== null;
     const userId = identity ?? kept.read("user");
-    if (userId === null) return show("sign-in");
-    const goOn = await enter(userId);
-    show(wanted());
-    goOn();
+    if (userId === null) {
+      show("sign-in");
+    } else {
+      const settlePending = await enter(userId);
+      show(wanted());
+      settlePending();
+    }
   } catch (error) {
     failedBy(error);
   }
-  return undefined;
 }
 
 let isSigningIn = false;
@@ -484,13 +507,13 @@ async function signIn(event) {
   $("name-error").textContent = "";
   $("name").removeAttribute("aria-invalid");
   try {
-    const goOn = await enter($("name").value);
+    const settlePending = await enter($("name").value);
     arrive(wanted());
-    goOn();
+    settlePending();
   } catch (error) {
     const isName = error instanceof Refused && ["invalid_user_id", "not_found"].includes(error.code);
     if (isName || error instanceof Lost) {
-      $("name-error").textContent = isName ? "That can't be a user name. It has 1 to 64 characters." : "The service does not answer. Try again in a moment.";
+      $("name-error").textContent = isName ? "That can't be a user name. It has 1 to 64 characters, and is not . or .." : "The service does not answer. Try again in a moment.";
       $("name").setAttribute("aria-invalid", isName);
       $("name").focus();
     } else {
@@ -508,15 +531,21 @@ function signOut() {
 }
 
 /* Another tab may have ordered, another day may have begun, and somebody else may have signed in. */
-async function lookAgain() {
+async function readAgain() {
   if (document.visibilityState !== "visible" || !user || ordering) return;
+  if (view === "mine") {
+    showMine();
+    return;
+  }
   const focused = document.activeElement?.dataset?.id;
   try {
-    tell(await refresh());
-    if (document.activeElement === document.body) cards.get(focused)?.item.querySelector("button").focus();
-    if (view === "mine") showOwned(products);
+    await refresh();
   } catch (error) {
-    if (error instanceof Refused) location.reload();
+    if (error instanceof Refused && error.signedOut && !ordering) location.reload();
+  }
+  if (focused && document.activeElement === document.body) {
+    const button = cards.get(focused)?.item.querySelector("button:not([hidden])");
+    (button ?? $("catalogue-title")).focus();
   }
 }
 
@@ -539,18 +568,16 @@ $("search").addEventListener("input", find);
 $("sort").addEventListener("change", arrange);
 $("products").addEventListener("click", ({ target }) => target.dataset.id && choose(target.dataset.id));
 $("order").addEventListener("click", order);
-$("answer-close").addEventListener("click", closeAnswer);
-$("answer-mine").addEventListener("click", () => $("answer").close());
-$("answer").addEventListener("close", () => {
-  // A browser closes it at the second Escape, whatever a page says to the first.
-  if ($("answer").dataset.waits !== "true" || $("answer").open) return;
-  $("answer").showModal();
-  $("answer-title").focus();
+$("answer-close").addEventListener("click", () => $("answer").close());
+$("answer-mine").addEventListener("click", () => {
+  $("answer").dataset.back = false;
+  $("answer").close();
 });
+$("answer").addEventListener("close", answerClosed);
 addEventListener("hashchange", () => user && arrive(wanted()));
-document.addEventListener("visibilitychange", lookAgain);
-addEventListener("focus", lookAgain);
-addEventListener("pageshow", (event) => event.persisted && lookAgain());
+document.addEventListener("visibilitychange", readAgain);
+addEventListener("focus", readAgain);
+addEventListener("pageshow", (event) => event.persisted && readAgain());
 
 $("details").open = matchMedia("(min-width: 60rem)").matches;
 start();
