@@ -53,7 +53,7 @@ def test_a_shared_memory_folder_that_is_full_costs_no_answer(database: Path) -> 
         workers = service.workers()
         for number in range(60):
             assert service.order(f"user-{number}", "netflix").status == OK
-            assert service.request("GET", f"/{'x' * number}").status == HTTPStatus.NOT_FOUND
+            assert service.request("GET", f"/none-{number}").status == HTTPStatus.NOT_FOUND
         assert service.workers() == workers
         assert placed(service) == "benefits_orders_placed_total 60.0"
         kill_every_worker(service)
