@@ -636,9 +636,14 @@ class TestLostAnswer:
         wait_for_page(basket, lambda: bool(waiting))
         basket.keyboard.press("Escape")
         expect(dialog(basket).get_by_role("heading")).to_be_focused()
-        waiting[0].continue_()
+        service.order(user_id, "netflix")
+        basket.evaluate("location.hash = '#mine'")
+        expect(basket.locator(".order")).to_have_count(1)
+        expect(basket.locator("#note")).to_be_empty()
+        waiting[0].fulfill(json={"order": {"order_id": "1", "data": {"items": ["netflix"], "total": 75.99}}})
 
         says(basket, "Thank you, it is yours")
+        expect(basket.locator("#note")).to_be_empty()
         assert len(orders_of(service, user_id)) == 1
 
 

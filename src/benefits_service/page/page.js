@@ -445,7 +445,8 @@ async function showMine() {
   showOwned(); // at once, so that nothing moves when the orders arrive
   let orders;
   try {
-    [orders] = await Promise.all([getOrders(user.userId), refresh()]);
+    // While an order is under way, its own outcome is read and shown, and no other read shall anticipate it.
+    [orders] = await Promise.all([getOrders(user.userId), ordering || refresh()]);
   } catch (error) {
     if (own !== orderReads || view !== "mine") return;
     if (error instanceof Lost) $("orders-note").textContent = "Your orders can't be read at the moment. Try again later.";
