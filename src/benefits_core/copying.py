@@ -25,8 +25,8 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns of each table, in a sequence of the tables in which no row refers to a later one.
 
-Money is a whole number of cents. Columns whose name ends in ``_at`` hold moments, as text in ISO 8601, in UTC. The grants of a
-user have the positions 0, 1, 2 and so on.
+Amounts are whole cents. The columns ``..._at`` contain text in ISO 8601, in UTC. The grants of a user have the positions 0, 1, 2
+and so on.
 """
 
 Row = tuple[str | int | None, ...]

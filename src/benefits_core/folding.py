@@ -12,7 +12,7 @@ _MAX_NAMED: Final = 10
 
 
 def renamings(user_ids: Iterable[str], fold: Callable[[str], str]) -> list[tuple[str, str]]:
-    """Return the users who get another id: for each, the new id and the old one.
+    """Return a pair for each user whose id changes: the new id and the old id.
 
     :param user_ids: the ids of all users.
     :param fold: returns the folded id; folding it again changes nothing.

@@ -16,11 +16,20 @@ from flask import Blueprint, Response, abort, request
 from benefits_http import wire
 from benefits_http.openapi import Document
 
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""What a browser allows the page: files and requests of its own origin, and nothing inline but images."""
+
+def own_origin_policy(images: str = "'self'") -> str:
+    """Return a content security policy: a browser allows a page files and requests of its own origin, and nothing inline.
+
+    :param images: where images may come from.
+    """
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+CONTENT_SECURITY_POLICY: Final = own_origin_policy("'self' data:")
+"""The policy of the page. Swagger UI has inline images."""
 
 _TYPES: Final = {
     "docs.css": "text/css",

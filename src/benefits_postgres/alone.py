@@ -12,8 +12,8 @@ from benefits_postgres.connection import ConflictError, Database, Rows
 from benefits_postgres.readers import SELECT_USERS, user_from
 from benefits_postgres.repositories import Session
 
-# In the sequence of their ids, which avoids most deadlocks. PostgreSQL ends the others, and the change runs again. The users are read by a statement of its own:
-# one that waits for a lock returns afterwards the new balance, but not the new purchases.
+# In the sequence of their ids, which avoids most deadlocks. PostgreSQL ends the others, and the change runs again. The users are
+# read by a statement of its own: one that waits for a lock returns afterwards the new balance, but not the new purchases.
 _LOCK_USERS: Final = (
     "SELECT user_number FROM users WHERE user_id = ANY(%s) ORDER BY user_id FOR NO KEY UPDATE"
 )

@@ -44,7 +44,7 @@ class _UnfitError(BaseException):
 class BatchSession(Session):
     """One run of a change of a batch.
 
-    :ivar wanted: which user the change has asked for, by id; None if it has asked for none.
+    :ivar wanted: the id of the user that the change has requested; None if it has requested no user.
     :ivar unfit: whether the run has ended at something that the batch has not got.
     :ivar alone: whether the change has to run alone.
     """

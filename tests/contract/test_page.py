@@ -130,6 +130,15 @@ def in_basket(page: Page, *names: str) -> None:
     expect(page.locator("#basket-lines li span:first-child")).to_have_text(list(names))
 
 
+def return_to_basket(page: Page) -> None:
+    page.get_by_role("button", name="Back to the basket").click()
+
+
+def come_back(page: Page) -> None:
+    """Have a page do what it does when a person returns to its tab."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def card(page: Page, name: str) -> Locator:
     return page.locator("#products > li").filter(has=page.get_by_text(name, exact=True))
 
@@ -370,7 +379,7 @@ class TestOrder:
             "You already have some of this",
             "Nothing was ordered. Bought before, perhaps in another tab: Netflix.",
         )
-        page.get_by_role("button", name="Back to the basket").click()
+        return_to_basket(page)
         in_basket(page, "Spotify")
 
     def test_what_was_bought_elsewhere_leaves_the_basket_when_a_person_comes_back(
@@ -379,7 +388,7 @@ class TestOrder:
         sign_in(page, service, user_id)
         add(page, "Netflix", "Spotify")
         service.order(user_id, "netflix")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        come_back(page)
 
         in_basket(page, "Spotify")
         expect(page.locator("#note")).to_have_text("Bought elsewhere, and removed from the basket: Netflix.")
@@ -391,7 +400,7 @@ class TestOrder:
         offer(own, Product("netflix", "Netflix", Decimal(80)))
         assert benefits("retire", "spotify", "--database", own.location).returncode == 0
         page.get_by_role("button", name="Remove Gym membership").focus()
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        come_back(page)
 
         expect(page.locator("#note")).to_have_text("No longer offered: Spotify. New price: Netflix.")
         in_basket(page, "Netflix", "Gym membership")
@@ -406,7 +415,7 @@ class TestOrder:
 
         says(page, "A price has changed", "Netflix75.99 → 80.00", "Your basket now costs 125.99.")
         assert orders_of(own, "jo") == []
-        page.get_by_role("button", name="Back to the basket").click()
+        return_to_basket(page)
         left(page, "374.01")
         order(page)
         says(page, "Thank you, it is yours", "It cost 125.99")
@@ -422,7 +431,7 @@ class TestOrder:
             "No longer offered",
             "Nothing was ordered. No longer offered, and removed from the basket: Netflix.",
         )
-        page.get_by_role("button", name="Back to the basket").click()
+        return_to_basket(page)
         in_basket(page, "Spotify")
 
     def test_an_order_that_costs_too_much_meanwhile_says_what_is_left(
@@ -434,7 +443,7 @@ class TestOrder:
         order(page)
 
         says(page, "That is more than you have", "Your balance is 190.50")
-        page.get_by_role("button", name="Back to the basket").click()
+        return_to_basket(page)
         expect(page.locator("#left-label")).to_have_text("Too much by")
         left(page, "59.50")
 
@@ -446,6 +455,14 @@ def placed_but_unanswered(route: Route) -> None:
         route.abort()
     else:
         route.continue_()
+
+
+def lose_every_answer(page: Page) -> None:
+    """Order. The service places the order, and the page gets no answer about it, neither now nor when it looks for it."""
+    page.route("**/api/orders**", placed_but_unanswered)
+    page.route("**/api/orders?*", lambda route: route.abort())
+    order(page)
+    says(page, "Did your order arrive?")
 
 
 def later(page: Page, title: str) -> None:
@@ -524,7 +541,7 @@ class TestLostAnswer:
         assert basket.evaluate("performance.now()") - began > 30_000
         assert (orders_of(service, user_id), len(sent)) == ([], 1)
         basket.unroute_all()
-        basket.get_by_role("button", name="Back to the basket").click()
+        return_to_basket(basket)
         in_basket(basket, "Netflix")
         order(basket)
         says(basket, "Thank you, it is yours")
@@ -533,9 +550,7 @@ class TestLostAnswer:
         self, basket: Page, service: Service, user_id: str, sent: list[str]
     ) -> None:
         """However long that takes."""
-        basket.route("**/api/orders**", placed_but_unanswered)
-        basket.route("**/api/orders?*", lambda route: route.abort())
-        order(basket)
+        lose_every_answer(basket)
         for _ in range(5):
             basket.clock.run_for(LONG_AFTER)
             says(basket, "Did your order arrive?")
@@ -547,10 +562,7 @@ class TestLostAnswer:
     def test_it_goes_on_asking_after_a_reload_and_no_key_leads_past_it(
         self, basket: Page, service: Service, user_id: str, sent: list[str]
     ) -> None:
-        basket.route("**/api/orders**", placed_but_unanswered)
-        basket.route("**/api/orders?*", lambda route: route.abort())
-        order(basket)
-        says(basket, "Did your order arrive?")
+        lose_every_answer(basket)
         basket.reload()
         says(basket, "Did your order arrive?")
         for _ in range(3):
@@ -567,10 +579,7 @@ class TestLostAnswer:
     def test_the_balance_is_right_although_nothing_but_the_orders_can_be_read(
         self, basket: Page, service: Service, user_id: str
     ) -> None:
-        basket.route("**/api/orders**", placed_but_unanswered)
-        basket.route("**/api/orders?*", lambda route: route.abort())
-        order(basket)
-        says(basket, "Did your order arrive?")
+        lose_every_answer(basket)
         basket.reload()
         says(basket, "Did your order arrive?")
         basket.unroute_all()
@@ -583,10 +592,7 @@ class TestLostAnswer:
     def test_a_service_that_can_not_be_read_does_not_hide_an_order_without_an_answer(
         self, basket: Page
     ) -> None:
-        basket.route("**/api/orders**", placed_but_unanswered)
-        basket.route("**/api/orders?*", lambda route: route.abort())
-        order(basket)
-        says(basket, "Did your order arrive?")
+        lose_every_answer(basket)
         basket.route("**/api/users/**", lambda route: route.fulfill(status=503, json={}))
         basket.reload()
         expect(basket.locator("#failed-text")).to_contain_text(
@@ -655,40 +661,35 @@ class TestAnotherUser:
         with running(tmp_path / "benefits.db", "--identity-header", "X-Forwarded-User", workers=1) as started:
             yield started
 
-    def test_an_order_of_the_one_before_is_refused_and_the_page_shows_the_new_one(
-        self, new_page: NewPage, guarded: Service
-    ) -> None:
+    @pytest.fixture
+    def of_jo(self, new_page: NewPage, guarded: Service) -> Page:
+        """Return jo's page, with something in the basket."""
         page = new_page(extra_http_headers={"X-Forwarded-User": "jo"})
         page.goto(address(guarded))
         add(page, "Netflix")
-        page.context.set_extra_http_headers({"X-Forwarded-User": "al"})
-        order(page)
+        return page
 
-        expect(page.locator("#user-id")).to_have_text("al")
-        expect(page.locator("#catalogue-title")).to_be_visible()
-        in_basket(page)
-        left(page, "500.00")
+    def test_an_order_of_the_one_before_is_refused_and_the_page_shows_the_new_one(self, of_jo: Page) -> None:
+        of_jo.context.set_extra_http_headers({"X-Forwarded-User": "al"})
+        order(of_jo)
 
-    def test_a_person_who_comes_back_sees_the_new_one(self, new_page: NewPage, guarded: Service) -> None:
-        page = new_page(extra_http_headers={"X-Forwarded-User": "jo"})
-        page.goto(address(guarded))
-        add(page, "Netflix")
-        page.context.set_extra_http_headers({"X-Forwarded-User": "al"})
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(of_jo.locator("#user-id")).to_have_text("al")
+        expect(of_jo.locator("#catalogue-title")).to_be_visible()
+        in_basket(of_jo)
+        left(of_jo, "500.00")
 
-        expect(page.locator("#user-id")).to_have_text("al")
-        in_basket(page)
+    def test_a_person_who_comes_back_sees_the_new_one(self, of_jo: Page) -> None:
+        of_jo.context.set_extra_http_headers({"X-Forwarded-User": "al"})
+        come_back(of_jo)
 
-    def test_a_user_whose_sign_in_has_ended_is_told_that_nothing_was_ordered(
-        self, new_page: NewPage, guarded: Service
-    ) -> None:
-        page = new_page(extra_http_headers={"X-Forwarded-User": "jo"})
-        page.goto(address(guarded))
-        add(page, "Netflix")
-        page.context.set_extra_http_headers({})
-        order(page)
+        expect(of_jo.locator("#user-id")).to_have_text("al")
+        in_basket(of_jo)
 
-        says(page, "You are not signed in any more", "Nothing was ordered.")
+    def test_a_user_whose_sign_in_has_ended_is_told_that_nothing_was_ordered(self, of_jo: Page) -> None:
+        of_jo.context.set_extra_http_headers({})
+        order(of_jo)
+
+        says(of_jo, "You are not signed in any more", "Nothing was ordered.")
 
 
 class TestMyBenefits:
@@ -722,7 +723,7 @@ class TestMyBenefits:
 
         expect(page.locator("#owned li")).to_have_text(["Netflix"])
         own.order("jo", "spotify")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        come_back(page)
         expect(page.locator("#owned li")).to_have_text(["Netflix", "Spotify"])
 
     def test_more_orders_than_one_answer_has_are_all_there(self, page: Page, own: Service) -> None:

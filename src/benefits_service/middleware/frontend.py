@@ -8,7 +8,6 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Final
@@ -19,6 +18,8 @@ from werkzeug.http import parse_etags
 from whitenoise import WhiteNoise
 from whitenoise.responders import StaticFile
 
+from benefits_http.docs import own_origin_policy
+
 # create-react-app puts a hash of the content into the names of files that never change: main.8f2b1c3d.js. It has as many
 # hexadecimal digits as hashes have. A date has no letter, and a word no digit: they are no hashes.
 _CONTENT_HASH: Final = re.compile(
@@ -27,17 +28,14 @@ _CONTENT_HASH: Final = re.compile(
 
 _CHUNK: Final = 1 << 20
 
-PAGE: Final = Path(str(files("benefits_service") / "page"))
+PAGE: Final = Path(__file__).parents[1] / "page"
 """The folder of our own page."""
 
 PAGE_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-    ),
+    "Content-Security-Policy": f"{own_origin_policy()}; require-trusted-types-for 'script'",
     "Referrer-Policy": "no-referrer",
 }
-"""What browsers allow our own page: files and requests of its own origin. No script and no style is inline."""
+"""What restricts our own page in browsers. It has no inline script and no inline style."""
 
 
 def has_content_hash(name: str) -> bool:

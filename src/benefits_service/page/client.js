@@ -49,7 +49,6 @@ export async function getUser(userId) {
 function orderFrom({ order_id, data }) {
   return {
     id: order_id,
-    items: data.items,
     lines: data.lines.map((line) => ({ id: line.id, name: line.name, cents: cents(line.price) })),
     cents: cents(data.total),
     placed: new Date(data.placed_at),
@@ -77,7 +76,7 @@ export async function getOrders(userId) {
 /* The order that has bought exactly these products; undefined if there is none. Nobody buys a product twice. */
 export async function findOrder(userId, items) {
   const wanted = new Set(items);
-  const same = (order) => order.items.length === wanted.size && order.items.every((id) => wanted.has(id));
+  const same = ({ lines }) => lines.length === wanted.size && lines.every((line) => wanted.has(line.id));
   return (await ordersBefore(userId)).find((order) => !order.cancelled && same(order));
 }
 

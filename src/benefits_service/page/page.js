@@ -1,9 +1,9 @@
-/* The page: what it shows, and what people do with it. */
+/* The page for employees: its views, the basket, and what becomes of an order. */
 
 import { Lost, Refused, findOrder, getIdentity, getOrders, getProducts, getUser, placeOrder } from "./client.js";
 
 const MAX_ITEMS = 100; // the most that an order may have
-const ASK_AGAIN = 2_000; // ms between two attempts to find out what became of an order
+const RETRY_PAUSE = 2_000; // ms between two searches for an order whose answer was lost
 // An order whose answer was lost may still be under way: the service waits for its database for some seconds.
 const GIVE_UP = 30_000; // ms
 
@@ -54,6 +54,7 @@ let ordering = false; // until the outcome of an order is known
 let reads = 0; // how often the user and the catalogue were read
 let applied = 0; // which of these reads is shown
 
+const idsOf = (lines) => lines.map((line) => line.id);
 const sum = (lines) => lines.reduce((cents, line) => cents + line.cents, 0);
 const chosen = () => basket.map((id) => products.get(id));
 const nameOf = (id) => products.get(id)?.name ?? id;
@@ -77,6 +78,13 @@ const kept = {
   },
 };
 
+/* Take over what was read. What can still be bought stays in the basket. */
+function apply(data, list, lines) {
+  user = data;
+  products = new Map(list.map((product) => [product.id, product]));
+  basket = idsOf(lines).filter((id) => products.has(id) && !user.owned.has(id));
+}
+
 /* Read the user and the catalogue again, and show them. */
 async function refresh() {
   const own = ++reads;
@@ -85,9 +93,7 @@ async function refresh() {
   applied = own;
   const old = chosen();
   const isSame = JSON.stringify(list) === JSON.stringify([...products.values()]);
-  user = data;
-  if (!isSame) products = new Map(list.map((product) => [product.id, product]));
-  basket = basket.filter((id) => products.has(id) && !user.owned.has(id));
+  apply(data, list, old);
   if (!isSame) showProducts();
   showBasket();
   showNews(old);
@@ -260,7 +266,10 @@ function choose(id) {
 
 /* ---- An order ---- */
 
-/* Say in a dialog what became of an order, or that it is not known yet. Without the name of its button it stays open. */
+const BACK = { close: "Back to the basket" };
+const NOTHING = "Nothing was ordered.";
+
+/* Show in a dialog what became of an order, or that it is not known yet. Without a label of its button it stays open. */
 function answer(title, content, { close = "", mine = false } = {}) {
   const dialog = $("answer");
   $("answer-title").textContent = title;
@@ -275,18 +284,16 @@ function answer(title, content, { close = "", mine = false } = {}) {
   $("answer-title").focus();
 }
 
-const BACK = { close: "Back to the basket" };
-const NOTHING = "Nothing was ordered.";
-
-async function ordered(id, { items, lines }) {
+async function ordered(id, lines) {
+  const ids = idsOf(lines);
   kept.write("pending", null);
-  basket = basket.filter((item) => !items.includes(item));
+  basket = basket.filter((other) => !ids.includes(other));
   try {
     await refresh();
   } catch {
     // The order is placed, and that is what counts. So this is what the balance must be.
     const unpaid = lines.filter((line) => !user.owned.has(line.id));
-    user = { ...user, balance: user.balance - sum(unpaid), owned: new Set([...user.owned, ...items]) };
+    user = { ...user, balance: user.balance - sum(unpaid), owned: new Set([...user.owned, ...ids]) };
     showBasket();
   }
   const text = `This is order ${id}. It cost ${money(sum(lines))}, and ${money(user.balance)} is left.`;
@@ -294,8 +301,8 @@ async function ordered(id, { items, lines }) {
   if (view === "mine") showMine();
 }
 
-/* Say why an order was refused, once the page has looked at what has changed. */
-async function refused(error, { userId, items, lines }) {
+/* Show why an order was refused, after reading the user and the catalogue again. */
+async function refused(error, { userId, lines }) {
   kept.write("pending", null);
   if (error.code === "forbidden") return location.reload(); // another user has signed in
   const isRefreshed = await refresh().then(() => true, () => false);
@@ -305,7 +312,7 @@ async function refused(error, { userId, items, lines }) {
   if (!isRefreshed) return answer("The order was not accepted", [`${NOTHING} Reload this page to see why.`], BACK);
   switch (error.code) {
     case "products_already_purchased": {
-      const twin = await findOrder(userId, items).catch(() => undefined);
+      const twin = await findOrder(userId, idsOf(lines)).catch(() => undefined);
       if (twin) {
         const text = element("p", `You bought this with order ${twin.id}, `);
         text.append(moment(twin.placed), ", perhaps in another tab. Nothing was ordered a second time.");
@@ -342,11 +349,12 @@ async function settleLostOrder(pending) {
   const since = performance.now();
   let isSignedOut = false;
   for (;;) {
-    const asked = performance.now();
+    const isLast = performance.now() - since > GIVE_UP;
     try {
-      const order = await findOrder(pending.userId, pending.items);
-      if (order) return ordered(order.id, order);
-      if (asked - since > GIVE_UP) break;
+      if (isLast) await refresh().catch(() => {});
+      const order = await findOrder(pending.userId, idsOf(pending.lines));
+      if (order) return ordered(order.id, order.lines);
+      if (isLast) break;
     } catch (error) {
       if (!(error instanceof Lost || error instanceof Refused)) throw error;
       if (error.code === "forbidden") return location.reload(); // another user has signed in
@@ -358,11 +366,8 @@ async function settleLostOrder(pending) {
         ]);
       }
     }
-    await pause(ASK_AGAIN);
+    await pause(RETRY_PAUSE);
   }
-  await refresh().catch(() => {});
-  const late = await findOrder(pending.userId, pending.items).catch(() => undefined);
-  if (late) return ordered(late.id, late);
   kept.write("pending", null);
   return answer("Your order was not found", ["So far nothing was ordered, and nothing was charged.", "Look at My benefits before you order again."], { ...BACK, mine: true });
 }
@@ -385,13 +390,13 @@ function order() {
   if (ordering) return;
   $("note").textContent = basket.length ? "" : "Choose something first.";
   if (basket.length === 0) return;
-  const pending = { userId: user.userId, items: basket, lines: chosen() };
+  const pending = { userId: user.userId, lines: chosen() };
   kept.write("pending", pending); // also for a reload of the page meanwhile
   applied = ++reads; // a read that began before the order does not show its outcome
   answer("Ordering …", ["One moment, please."]);
   settle(
-    placeOrder(pending.userId, pending.items, sum(pending.lines)).then(
-      (id) => ordered(id, pending),
+    placeOrder(pending.userId, idsOf(pending.lines), sum(pending.lines)).then(
+      (id) => ordered(id, pending.lines),
       (error) => (error instanceof Refused ? refused(error, pending) : settleLostOrder(pending)),
     ),
   );
@@ -445,7 +450,7 @@ async function showMine() {
   showOwned(); // at once, so that nothing moves when the orders arrive
   let orders;
   try {
-    // While an order is under way, its own outcome is read and shown, and no other read shall anticipate it.
+    // An order under way reads the user itself, once its outcome is known.
     [orders] = await Promise.all([getOrders(user.userId), ordering || refresh()]);
   } catch (error) {
     if (own !== orderReads || view !== "mine") return;
@@ -464,21 +469,20 @@ async function showMine() {
 
 /* ---- Signing in ---- */
 
-/* Read all about a user, a new one too. Returns what has to be called once the catalogue is shown. */
-async function enter(userId) {
+/* Read a user, also a new one, and open a view: by show, or by arrive. */
+async function enter(userId, open) {
   const [data, list] = await Promise.all([getUser(userId), getProducts()]);
-  user = data;
-  products = new Map(list.map((product) => [product.id, product]));
   const { userId: owner, lines } = kept.read("basket") ?? {};
-  const old = owner === user.userId ? lines : [];
-  basket = old.map((line) => line.id).filter((id) => products.has(id) && !user.owned.has(id));
+  const old = owner === data.userId ? lines : [];
+  apply(data, list, old);
   kept.write("user", user.userId);
   $("user-id").textContent = user.userId;
   showProducts();
   showBasket();
+  open(wanted());
   const pending = kept.read("pending");
-  if (pending?.userId !== user.userId) showNews(old); // otherwise the answer has it
-  return () => pending?.userId === user.userId && settle(settleLostOrder(pending));
+  if (pending?.userId === user.userId) settle(settleLostOrder(pending));
+  else showNews(old);
 }
 
 async function start() {
@@ -487,13 +491,8 @@ async function start() {
     const identity = await getIdentity();
     $("sign-out").hidden = identity !== null;
     const userId = identity ?? kept.read("user");
-    if (userId === null) {
-      show("sign-in");
-    } else {
-      const settlePending = await enter(userId);
-      show(wanted());
-      settlePending();
-    }
+    if (userId === null) show("sign-in");
+    else await enter(userId, show);
   } catch (error) {
     failedBy(error);
   }
@@ -508,9 +507,7 @@ async function signIn(event) {
   $("name-error").textContent = "";
   $("name").removeAttribute("aria-invalid");
   try {
-    const settlePending = await enter($("name").value);
-    arrive(wanted());
-    settlePending();
+    await enter($("name").value, arrive);
   } catch (error) {
     const isName = error instanceof Refused && ["invalid_user_id", "not_found"].includes(error.code);
     if (isName || error instanceof Lost) {
