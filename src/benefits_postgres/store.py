@@ -92,8 +92,7 @@ class PostgresStore:
 
         Closing it again does nothing.
         """
-        if not self._writer.closed:
-            self._writer.close()
+        if self._writer.close():
             self._reader.close()
             self._written.close()
             self._reading.close()

@@ -36,6 +36,7 @@ class Worker:
         self._working = Lock()  # held by the thread while it lives
         self._thread: int | None = None
         self._calls: list[Call] = []  # those that are being handled
+        self._closing = Lock()  # once a thread closes this, it is held for ever
         self.closed = False
 
     def require_outside(self) -> None:
@@ -124,9 +125,15 @@ class Worker:
                 call.end(self.too_long())
         return begun
 
-    def close(self) -> None:
-        """Handle the calls that wait, refuse later ones, and end the thread."""
+    def close(self) -> bool:
+        """Handle the calls that wait, refuse later ones, and end the thread.
+
+        Return False at once if another thread does that, or it was done.
+        """
         self.require_outside()
+        if not self._closing.acquire(blocking=False):
+            return False
         self.closed = True
         self._queue.put(None)
         self._working.acquire()  # for ever: the thread has ended, and no other begins
+        return True

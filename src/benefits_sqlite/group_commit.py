@@ -43,6 +43,7 @@ class GroupCommit:
         # As long as there is one, callers don't run their own changes: the batch would never get the lock.
         self._batch: list[Call] = []
         self._writing = Lock()  # held by the writer thread while it lives
+        self._closing = Lock()  # once a thread closes this, it is held for ever
         self.closed = False
 
     def change(self, do: Callable[[UnitOfWork], _Result]) -> _Result:
@@ -162,10 +163,16 @@ class GroupCommit:
     def _too_long(self) -> str:
         return f"other changes have been running for {self._patience} s"
 
-    def close(self) -> None:
-        """Run the changes that wait, refuse later ones, and close the transaction."""
+    def close(self) -> bool:
+        """Run the changes that wait, refuse later ones, and close the transaction.
+
+        Return False at once if another thread does that, or it was done.
+        """
         self._lock.require_outside()
+        if not self._closing.acquire(blocking=False):
+            return False
         self.closed = True
         self._queue.put(None)
         self._writing.acquire()  # for ever: the writer has ended, and no other begins
         self._lock.run(self._transaction.close, timeout=-1)
+        return True

@@ -217,8 +217,7 @@ class SqliteStore:
 
         Closing it again does nothing.
         """
-        if not self._changes.closed:
-            self._changes.close()
+        if self._changes.close():
             self._close_idle()
 
     def _close_idle(self) -> None:

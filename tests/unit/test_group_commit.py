@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Barrier, Event, Thread, current_thread
@@ -603,6 +603,26 @@ class TestClosing:
         store.change(close)
         store.submit(close).result(A_LONG_TIME)
         assert add_user(store, "jo") == store.users.get("jo")
+
+    def test_threads_that_close_it_at_the_same_moment_all_return(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        meet = Barrier(2).wait
+        meetings = iter([meet, meet])
+
+        def require_outside() -> None:
+            for meeting in islice(meetings, 1):
+                meeting(A_LONG_TIME)
+
+        lock = store._changes._lock  # noqa: SLF001 - both look at it before one of them closes the store
+        monkeypatch.setattr(lock, "require_outside", require_outside)
+        threads = [Thread(target=store.close, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(A_LONG_TIME)
+
+        assert not any(thread.is_alive() for thread in threads)
 
     def test_a_change_that_is_queued_after_the_writer_has_ended_raises(self, store: SqliteStore) -> None:
         """The store is closed between the moment when a change is found to be allowed, and when it is queued."""

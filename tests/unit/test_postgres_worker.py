@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from threading import Event
+from threading import Barrier, Event, Thread
 from typing import Any
 
 import pytest
@@ -109,3 +109,17 @@ def test_a_call_that_is_put_while_the_worker_is_closed_is_refused(monkeypatch: p
         worker.put(held, future)
 
     assert future.cancelled()
+
+
+def test_of_threads_that_close_it_at_the_same_moment_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker("benefits-test", A_LONG_TIME, lambda _: [])
+    both_have_begun = Barrier(2)
+    monkeypatch.setattr(worker, "require_outside", lambda: both_have_begun.wait(A_LONG_TIME))
+    results: list[bool] = []
+    threads = [Thread(target=lambda: results.append(worker.close()), daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(A_LONG_TIME)
+
+    assert sorted(results) == [False, True]
