@@ -26,8 +26,8 @@ from waiting import A_LONG_TIME, wait_for
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
 
-PATIENCE = 7
-"""How long a request may wait for its change to begin, in seconds, and one more for a busy machine."""
+PATIENCE = 10
+"""How long a request may wait for its change to begin, in seconds, and four more for a busy machine."""
 
 
 @pytest.fixture

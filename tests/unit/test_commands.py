@@ -13,6 +13,7 @@ import pytest
 
 from benefits_service.commands import cli
 from unit.command import Command, validate
+from waiting import A_LONG_TIME
 
 
 def test_without_arguments_the_command_shows_its_help(benefits: Command) -> None:
@@ -88,7 +89,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     with endless.open("wb"):  # a pipe opens when both ends do: the command is reading
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=A_LONG_TIME)
 
     assert (process.returncode, err.strip()) == (130, "")
 
