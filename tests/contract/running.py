@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +40,12 @@ class Answer:
         return json.loads(self.body)
 
 
+def answer_on(connection: http.client.HTTPConnection) -> Answer:
+    """Wait for the answer to what was sent on a connection."""
+    response = connection.getresponse()
+    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
 @attrs.frozen
 class Service:
     """A service that is running, in a process group of its own."""
@@ -63,6 +69,11 @@ class Service:
         return Path(self.location)
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send one request, and return its answer. See :meth:`send`."""
+        with closing(self.send(method, path, body, **headers)) as connection:
+            return answer_on(connection)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPConnection:
         """Send one request on a connection of its own; a body that is not bytes is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=A_LONG_TIME)
         if self.proxy is not None:
@@ -72,14 +83,19 @@ class Service:
                 headers = {"Content-Type": "application/json", **headers}
                 body = json.dumps(body).encode()
             connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
-        finally:
+        except BaseException:
             connection.close()
+            raise
+        return connection
 
     def order(self, user_id: str, *items: str) -> Answer:
         """Order something."""
-        return self.request("POST", "/orders", {"order": {"items": items, "user_id": user_id}})
+        with closing(self.send_order(user_id, *items)) as connection:
+            return answer_on(connection)
+
+    def send_order(self, user_id: str, *items: str) -> http.client.HTTPConnection:
+        """Send an order on a connection of its own."""
+        return self.send("POST", "/orders", {"order": {"items": items, "user_id": user_id}})
 
     def user(self, user_id: str) -> Any:
         """Return what the service says of a user."""

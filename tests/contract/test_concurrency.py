@@ -149,18 +149,20 @@ class TestWaiting:
     def test_a_buyer_in_another_process_waits_too(self, kind: StoreKind, tmp_path: Path) -> None:
         with kind.open(tmp_path) as store:
             stocked(store)
-            trying, passed, outcomes = spawn.Event(), spawn.Event(), spawn.Queue()
-            other = spawn.Process(target=buy_elsewhere, args=(kind, tmp_path, trying, passed, outcomes))
+            ready, may_try, trying, passed = events = [spawn.Event() for _ in range(4)]
+            outcomes = spawn.Queue()
+            other = spawn.Process(target=buy_elsewhere, args=(kind, tmp_path, events, outcomes))
 
             def first(work: UnitOfWork) -> None:
                 work.users.get_or_add(opening("jo"))
-                if other.pid is None:  # the store may run it again
-                    other.start()
+                may_try.set()
                 assert trying.wait(A_LONG_TIME)
                 assert not passed.wait(A_MOMENT)
                 buy(work, "jo", NETFLIX)
                 assert not passed.is_set()
 
+            other.start()
+            assert ready.wait(A_LONG_TIME)  # now, for a server may end a change that is idle for 10 s
             store.change(first)
             assert outcomes.get(timeout=A_LONG_TIME) == "ProductsAlreadyPurchasedError"
             other.join(A_LONG_TIME)
@@ -176,10 +178,10 @@ class TestPatience:
         def run(_: UnitOfWork) -> None:
             runs.append("run")
 
-        with kind.open(tmp_path, patience=0.05) as store:
+        with kind.open(tmp_path, patience=1) as store:
             with running_change(store):
                 for _ in range(2):
-                    with pytest.raises(StorageUnavailableError, match="for 0.05 s"):
+                    with pytest.raises(StorageUnavailableError, match="for 1 s"):
                         store.change(run)
             store.change(lambda _: runs.append("later"))
 
@@ -187,7 +189,7 @@ class TestPatience:
 
     def test_a_change_that_has_begun_is_not_abandoned(self, kind: StoreKind, tmp_path: Path) -> None:
         """Its own patience, and that of a change which waits for it, run out while it runs."""
-        with kind.open(tmp_path, patience=0.05) as store:
+        with kind.open(tmp_path, patience=1) as store:
             stocked(store)
 
             def slow(work: UnitOfWork) -> Order:
@@ -347,10 +349,13 @@ THREADS_PER_PROCESS = 5
 
 
 def buy_elsewhere(
-    kind: StoreKind, folder: Path, trying: ProcessEvent, passed: ProcessEvent, outcomes: Queue[str]
+    kind: StoreKind, folder: Path, events: Sequence[ProcessEvent], outcomes: Queue[str]
 ) -> None:
     """Buy Netflix for jo in this process."""
+    ready, may_try, trying, passed = events
     with kind.open(folder) as store:
+        ready.set()
+        assert may_try.wait(A_LONG_TIME)
         trying.set()
         ended = outcome(store, "jo", ["netflix"])
         passed.set()

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from benefits_sqlite import audit_database
 from contract.faults import impatient, require, serving
 from contract.running import Answer, Service, benefits, start
 from contract.storms import storming
-from contract.test_faults import connections, write_lock_held
+from contract.test_faults import orders_in_flight, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
@@ -129,16 +129,15 @@ def test_a_stopped_process_that_holds_the_store_delays_no_command_for_ever(datab
 
 def test_a_worker_that_was_stopped_places_no_order_whose_time_is_over(database: Path) -> None:
     """No timer runs in a process that is stopped. When it goes on, its clients may have left long ago."""
-    with serving(database, workers=1) as service, ThreadPoolExecutor(8) as pool:
+    with serving(database, workers=1) as service, ExitStack() as in_flight:
         [worker] = service.workers()
         with write_lock_held(database):
-            waiting = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(8)]
-            wait_for(lambda: connections(service) >= 8)
+            answers = in_flight.enter_context(orders_in_flight(service, 8))
             time.sleep(0.3)  # so that all of them wait for the lock
             os.kill(worker, signal.SIGSTOP)
-            time.sleep(PATIENCE)
+            time.sleep(7)  # longer than an order waits; a worker that is stopped for 10 s is replaced
         os.kill(worker, signal.SIGCONT)
-        assert all(is_refused_for_now(order.result(A_LONG_TIME)) for order in waiting)
+        assert all(map(is_refused_for_now, answers()))
         assert service.workers() == {worker}
 
     assert audit_database(str(database)).orders == 0

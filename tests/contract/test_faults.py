@@ -26,7 +26,7 @@ import pytest
 from benefits_core import OfferProducts, Order, PlaceOrder
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
-from contract.running import SEED, Service, benefits, reserve_port, running, seed, start
+from contract.running import SEED, Answer, Service, answer_on, benefits, reserve_port, running, seed, start
 from contract.stores import LASTING, StoreKind
 from contract.storms import ITEMS, Storm, storming
 from waiting import A_LONG_TIME, wait_for
@@ -113,10 +113,10 @@ def test_a_worker_that_dies_while_orders_wait_for_another_program_is_replaced_at
             wait_for(lambda: connections(service) >= 8)
             began = time.monotonic()
             kill_a_worker(service)
-            assert time.monotonic() - began < 4  # others wait for five
+            assert time.monotonic() - began < service.seconds(4)  # others wait for five
         for order in waiting:
             with suppress(OSError, http.client.HTTPException):  # those that the killed one held
-                assert order.result(A_LONG_TIME).status == OK
+                assert order.result(A_LONG_TIME).status in {OK, UNAVAILABLE}
 
 
 def test_a_service_that_can_not_replace_a_worker_ends(database: Path) -> None:
@@ -174,21 +174,31 @@ def test_workers_do_not_outlive_their_parent(database: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: signal.Signals) -> None:
     """SIGTERM as a supervisor sends it, Ctrl-C as a terminal does: to every process of the service."""
-    with running(database) as service, ThreadPoolExecutor(16) as pool:
+    with running(database) as service, ExitStack() as in_flight:
         with write_lock_held(database):
-            in_flight = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(16)]
-            wait_for(lambda: connections(service) >= 16)
+            answers = in_flight.enter_context(orders_in_flight(service, 16))
             began = time.monotonic()
             if how == signal.SIGINT:
                 os.killpg(service.process.pid, how)
             else:
                 service.process.send_signal(how)
             wait_for(lambda: not accepts(service))
-        assert Counter(answer.result(A_LONG_TIME).status for answer in in_flight) == {OK: 16}
+        assert Counter(answer.status for answer in answers()) == {OK: 16}
         assert service.process.wait(A_LONG_TIME) == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < service.seconds(10)
 
     assert audit_database(str(database)).orders == 16
+
+
+@contextmanager
+def orders_in_flight(service: Service, number: int) -> Iterator[Callable[[], list[Answer]]]:
+    """Send orders, each for another user, which the service has read when the block begins; give what waits for the answers."""
+    with ExitStack() as opened:
+        sent = [
+            opened.enter_context(closing(service.send_order(f"user-{n}", "netflix"))) for n in range(number)
+        ]
+        wait_for(lambda: connections(service) >= number)
+        yield lambda: [answer_on(one) for one in sent]
 
 
 def connections(service: Service) -> int:
@@ -212,7 +222,7 @@ def test_a_stop_under_a_storm_loses_nothing_that_was_answered(database: Path) ->
         wait_for(lambda: len(storm.placed) > 50)
         began = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < service.seconds(10)
 
     storm.verify(database)
 

@@ -174,7 +174,7 @@ class TestHeldUsers:
         with ThreadPoolExecutor(3) as pool:
             with hold(other, user_id):
                 held = [pool.submit(machine.order, user_id, "netflix") for machine in machines]
-                for number in range(60):
+                for number in range(6):
                     assert machines[number % 3].order(f"{user_id}-{number}", "netflix").status == OK
                 assert not any(order.done() for order in held)
             statuses = Counter(order.result(A_LONG_TIME).status for order in held)
@@ -255,10 +255,12 @@ class TestFaults:
                 victim.kill()
             wait_for(lambda: count(other, "pg_locks WHERE locktype = 'advisory'") == 0)
 
-        with storming(machines[:1], 4, storm):
-            wait_for_orders(storm, 10)
-        storm.verify(server.url())
-        assert set(storm.refused) <= {REFUSED}
+        with storming(machines[:1], 4) as after:
+            wait_for_orders(after, 10)
+        for one in storm, after:
+            one.verify(server.url())
+        assert set(storm.refused) <= {REFUSED, UNAVAILABLE}  # a clock does not stop with a process
+        assert set(after.refused) <= {REFUSED}
 
     def test_every_order_that_was_answered_is_there_after_a_failover(self, tmp_path: Path) -> None:
         with new_server() as primary:

@@ -7,8 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
@@ -17,8 +16,8 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import descendants, serving
-from contract.running import Service, start
-from contract.test_faults import connections, write_lock_held
+from contract.running import start
+from contract.test_faults import orders_in_flight, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
@@ -82,24 +81,15 @@ def terminal(database: Path, *before: str) -> Iterator[Terminal]:
                 opened.service.stop()
 
 
-def order_at_once(pool: ThreadPoolExecutor, service: Service) -> Iterator[int]:
-    """Send orders that wait for the database, and yield their statuses when they have been answered."""
-    waiting = [pool.submit(service.order, f"user-{number}", "netflix") for number in range(16)]
-    wait_for(lambda: connections(service) >= 16)
-    yield 0
-    yield from (order.result(A_LONG_TIME).status for order in waiting)
-
-
 def test_when_its_terminal_closes_a_service_answers_what_is_in_flight_and_ends(database: Path) -> None:
-    with terminal(database) as opened, ThreadPoolExecutor(16) as pool:
+    with terminal(database) as opened, ExitStack() as in_flight:
         service = opened.service
         service.wait_until_it_answers()
         with write_lock_held(database):
-            statuses = order_at_once(pool, service)
-            next(statuses)
+            answers = in_flight.enter_context(orders_in_flight(service, 16))
             opened.close()
             wait_for(lambda: service.listeners() == 0)
-        assert set(statuses) == {OK}
+        assert {answer.status for answer in answers()} == {OK}
         assert service.process.wait(A_LONG_TIME) == 0
         assert not descendants(service.process.pid)
     assert audit_database(str(database)).orders == 16
