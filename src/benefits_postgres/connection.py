@@ -95,7 +95,7 @@ class Database:
                 cursor.execute(statements, parameters or None)
                 return [cursor.fetchall() if cursor.description else [] for _ in cursor.results()]
         except psycopg.Error as error:
-            raise self._failure(error) from error
+            raise self._failure(connection, error) from error
 
     def copy(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run ``COPY ... FROM STDIN`` with these rows. See :meth:`run` for its errors."""
@@ -106,10 +106,11 @@ class Database:
                 for row in rows:
                     copy.write_row(row)
         except psycopg.Error as error:
-            raise self._failure(error) from error
+            raise self._failure(connection, error) from error
 
-    def _failure(self, error: psycopg.Error) -> BenefitsError:
-        lost = _ends_connection(error)
+    def _failure(self, connection: _Connection, error: psycopg.Error) -> BenefitsError:
+        # Whether the server is ready for the next statement says more than the error: one of PgBouncer has no severity.
+        lost = connection.info.transaction_status in {TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN}
         if lost:
             self.close()
         return core_error(error, lost=lost)
@@ -225,13 +226,6 @@ def _has_news(connection: _Connection) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _ends_connection(error: psycopg.Error) -> bool:
-    """Return whether the connection is of no use after an error: the server has closed it, or has not answered in time."""
-    if error.diag.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 
 
 def _require_suitable(connection: _Connection) -> None:

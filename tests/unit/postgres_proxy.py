@@ -73,6 +73,14 @@ def lose_answer(link: Link, message: bytes) -> None:
     link.close()
 
 
+def lose_server(link: Link, message: bytes) -> None:
+    """Do what PgBouncer does if its connection to the server is lost: answer with an error, and end the client's too."""
+    link.finish(message)
+    fields = b"SFATAL\0C08P01\0Mserver conn crashed?\0\0"
+    link.client.sendall(b"E" + (4 + len(fields)).to_bytes(4) + fields)
+    link.close()
+
+
 def lose_message(link: Link, _: bytes) -> None:
     link.close()
 

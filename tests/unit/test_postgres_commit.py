@@ -30,7 +30,7 @@ from benefits_postgres.connection import Database
 from contract.builders import GYM, NETFLIX, NOON, SIGNED, add_user, buy, opening, order, stocked
 from contract.running import reserve_port
 from postgres_server import Server, new_server
-from unit.postgres_proxy import Delay, Fault, Proxy, lose_answer, lose_message, proxy_to
+from unit.postgres_proxy import Delay, Fault, Proxy, lose_answer, lose_message, lose_server, proxy_to
 from waiting import A_LONG_TIME, wait_for
 
 PATIENCE: Final = 60.0
@@ -173,10 +173,11 @@ def order_in(user_id: str, *items: str) -> Callable[[UnitOfWork], None]:
 
 
 class TestLostCommit:
+    @pytest.mark.parametrize("fault", [lose_answer, lose_server])
     def test_a_change_whose_answer_is_lost_was_kept_and_is_not_run_again(
-        self, proxy: Proxy, through_proxy: PostgresStore, change: Change
+        self, proxy: Proxy, through_proxy: PostgresStore, change: Change, fault: Fault
     ) -> None:
-        proxy.faults.append(lose_answer)
+        proxy.faults.append(fault)
 
         change.make(through_proxy)
 
