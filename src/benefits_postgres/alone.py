@@ -48,7 +48,7 @@ class LoneSession(Session):
         written, values = self.writes.take()
         try:
             return self._database.run(written + sql, [*values, *parameters], limit=None)[-1]
-        except BenefitsError as error:
+        except Exception as error:  # whatever it is: what was written is neither kept back nor sent
             raise self.state.lose(error) from error
 
     def lock(self, user_ids: Sequence[str]) -> Mapping[str, User]:

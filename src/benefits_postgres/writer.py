@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import psycopg
+
 from benefits_core.calls import Call, outcome_of
 from benefits_core.errors import BenefitsError
 from benefits_postgres.batch import Batch, BatchSession
@@ -13,6 +15,12 @@ from benefits_postgres.transaction import OutcomeUnknownError, Transaction
 
 # Nothing was kept, and the changes may run again.
 _TRANSIENT: Final = (ConflictError, ConnectionLostError)
+
+
+def _concerns_all(error: BenefitsError) -> bool:
+    """Return whether no change of a batch would fare better alone: the database is at fault, or waits for another program."""
+    outage = isinstance(error.__cause__, psycopg.OperationalError)
+    return outage or isinstance(error, (*_TRANSIENT, OutcomeUnknownError))
 
 
 class Writer:
@@ -61,7 +69,7 @@ class Writer:
             self._transaction.commit_batch(batch)
         except BenefitsError as error:
             self._transaction.roll_back()
-            if len(ended) > 1 and not isinstance(error, (*_TRANSIENT, OutcomeUnknownError)):
+            if len(ended) > 1 and not _concerns_all(error):
                 # It is the fault of one of them.
                 later: list[Call] = []
                 while ended:

@@ -392,6 +392,20 @@ class TestBrokenConstraint:
         assert ids(store) == names
         by_hand.execute("ALTER TABLE orders DROP CONSTRAINT no_gym")  # which the audit would find
 
+    def test_a_batch_that_can_not_be_written_fails_as_a_whole(
+        self, url: str, by_hand: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If each of its changes were tried alone, each would wait, and all others behind it."""
+        with PostgresStore(url, patience=1) as store:
+            sent = rounds(store, monkeypatch)
+            with by_hand.transaction():
+                by_hand.execute("LOCK TABLE orders IN SHARE MODE")  # as CREATE INDEX does
+                futures = in_one_batch(store, *[order_in(f"user-{number}", "gym") for number in range(5)])
+
+            assert types(futures) == [StorageUnavailableError] * 5
+            assert len(commits(sent)) == 1
+            assert ids(store) == []
+
     def test_orders_behind_the_table_of_their_sequence_are_refused_and_nothing_is_overwritten(
         self, store: PostgresStore, by_hand: psycopg.Connection
     ) -> None:
@@ -704,6 +718,20 @@ class TestAlone:
 
         assert GYM not in waiting.result(A_LONG_TIME)
         assert store.products.retired() == {"gym": SIGNED}
+
+    def test_it_is_lost_with_what_it_has_written_before_an_error(self, store: PostgresStore) -> None:
+        """Also if it catches the error, and whatever that is: no text of PostgreSQL can have a lone surrogate."""
+
+        def write_and_catch(work: UnitOfWork) -> None:
+            alone(work)
+            work.users.get_or_add(opening("jo"))
+            with suppress(UnicodeError):
+                work.users.get("\ud800")
+            work.users.get_or_add(opening("al"))
+
+        with pytest.raises(UnicodeError):
+            store.change(write_and_catch)
+        assert ids(store) == []
 
     def test_many_new_users_need_few_round_trips(
         self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
