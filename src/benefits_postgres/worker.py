@@ -75,6 +75,12 @@ class Worker:
     def _work(self) -> None:
         if not self._working.acquire(blocking=False):
             return  # another thread is the one
+        try:
+            self._handle_calls()
+        finally:
+            self._working.release()
+
+    def _handle_calls(self) -> None:
         self._thread = get_ident()
         try:
             waiting: list[Call] = []
@@ -82,7 +88,6 @@ class Worker:
                 waiting = self._handled(self._begun(waiting))
         finally:
             self._thread = None
-            self._working.release()
 
     def _handled(self, calls: list[Call]) -> list[Call]:
         self._calls = [*calls]
@@ -109,6 +114,8 @@ class Worker:
         except Empty:
             return True
         self._queue.put(None)
+        if calls:  # they may have been given back
+            time.sleep(_PAUSE)
         return False
 
     def _begun(self, calls: list[Call]) -> list[Call]:
@@ -136,4 +143,5 @@ class Worker:
         self.closed = True
         self._queue.put(None)
         self._working.acquire()  # for ever: the thread has ended, and no other begins
+        self._handle_calls()  # those for which a thread was started that has not begun
         return True

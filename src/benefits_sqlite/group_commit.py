@@ -104,10 +104,13 @@ class GroupCommit:
         if not self._writing.acquire(blocking=False):
             return  # another thread is the writer
         try:
-            while self._take_call():
-                self._run_batch()
+            self._run_batches()
         finally:
             self._writing.release()
+
+    def _run_batches(self) -> None:
+        while self._take_call():
+            self._run_batch()
 
     def _take_call(self) -> bool:
         call = self._queue.get()
@@ -174,5 +177,6 @@ class GroupCommit:
         self.closed = True
         self._queue.put(None)
         self._writing.acquire()  # for ever: the writer has ended, and no other begins
+        self._run_batches()  # of changes for which a writer was started that has not begun
         self._lock.run(self._transaction.close, timeout=-1)
         return True

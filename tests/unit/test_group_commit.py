@@ -604,6 +604,16 @@ class TestClosing:
         store.submit(close).result(A_LONG_TIME)
         assert add_user(store, "jo") == store.users.get("jo")
 
+    def test_a_change_whose_writer_has_not_begun_is_run(
+        self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The writer was started, and the system has not let it run yet."""
+        monkeypatch.setattr(Thread, "start", lambda _: None)
+        added = store.submit(lambda work: work.users.get_or_add(opening("jo")))
+        store.close()
+
+        assert added.result(0).user_id == "jo"
+
     def test_threads_that_close_it_at_the_same_moment_all_return(
         self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -111,6 +111,48 @@ def test_a_call_that_is_put_while_the_worker_is_closed_is_refused(monkeypatch: p
     assert future.cancelled()
 
 
+def test_closing_handles_a_call_whose_thread_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(calls: list[Call]) -> list[Call]:
+        while calls:
+            calls.pop().end(None)
+        return []
+
+    monkeypatch.setattr(Thread, "start", lambda _: None)  # the system has not let it run yet
+    worker = Worker("benefits-test", A_LONG_TIME, handle)
+    future: Future[None] = Future()
+    worker.put(free, future)
+
+    assert worker.close()
+    assert future.done()
+
+
+def test_closing_tries_calls_that_are_given_back_no_more_often_than_before() -> None:
+    rounds = 0
+    may_end = Event()
+
+    def handle(calls: list[Call]) -> list[Call]:
+        nonlocal rounds
+        rounds += 1
+        if not may_end.is_set():
+            return calls
+        while calls:
+            calls.pop().end(None)
+        return []
+
+    worker = Worker("benefits-test", A_LONG_TIME, handle)
+    worker.put(held, Future())
+    closing = Thread(target=worker.close)
+    closing.start()
+    wait_for(lambda: worker.closed)
+    before = rounds
+    time.sleep(0.3)
+    after = rounds
+    may_end.set()
+    closing.join(A_LONG_TIME)
+
+    assert after - before < 200
+
+
 def test_of_threads_that_close_it_at_the_same_moment_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker("benefits-test", A_LONG_TIME, lambda _: [])
     both_have_begun = Barrier(2)
