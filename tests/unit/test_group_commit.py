@@ -604,6 +604,11 @@ class TestClosing:
         store.submit(close).result(A_LONG_TIME)
         assert add_user(store, "jo") == store.users.get("jo")
 
+    def test_of_two_writers_that_were_started_one_ends(self, store: SqliteStore) -> None:
+        for name in "jo", "al":
+            assert store.submit(order_in(name, "gym")).result(A_LONG_TIME)
+            store._changes._write()  # noqa: SLF001 - what the second one does
+
     def test_a_change_whose_writer_has_not_begun_is_run(
         self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -111,14 +111,27 @@ def test_a_call_that_is_put_while_the_worker_is_closed_is_refused(monkeypatch: p
     assert future.cancelled()
 
 
-def test_closing_handles_a_call_whose_thread_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    def handle(calls: list[Call]) -> list[Call]:
-        while calls:
-            calls.pop().end(None)
-        return []
+def end_all(calls: list[Call]) -> list[Call]:
+    """Handle calls, whatever they are."""
+    while calls:
+        calls.pop().end(None)
+    return []
 
+
+def test_of_two_threads_that_were_started_for_it_one_ends() -> None:
+    worker = Worker("benefits-test", A_LONG_TIME, end_all)
+    for _ in range(2):
+        future: Future[None] = Future()
+        worker.put(free, future)
+        future.result(A_LONG_TIME)
+        worker._work()  # noqa: SLF001 - what the second one does
+
+    assert worker.close()
+
+
+def test_closing_handles_a_call_whose_thread_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Thread, "start", lambda _: None)  # the system has not let it run yet
-    worker = Worker("benefits-test", A_LONG_TIME, handle)
+    worker = Worker("benefits-test", A_LONG_TIME, end_all)
     future: Future[None] = Future()
     worker.put(free, future)
 
@@ -133,11 +146,7 @@ def test_closing_tries_calls_that_are_given_back_no_more_often_than_before() -> 
     def handle(calls: list[Call]) -> list[Call]:
         nonlocal rounds
         rounds += 1
-        if not may_end.is_set():
-            return calls
-        while calls:
-            calls.pop().end(None)
-        return []
+        return end_all(calls) if may_end.is_set() else calls
 
     worker = Worker("benefits-test", A_LONG_TIME, handle)
     worker.put(held, Future())
