@@ -179,8 +179,7 @@ class TestThreads:
                 submitting.result(A_LONG_TIME) for submitting in [pool.submit(submit) for _ in range(16)]
             ]
         store.submit(thread_name).result(A_LONG_TIME)
-        for surplus in writers()[1:]:
-            surplus.join(A_LONG_TIME)
+        wait_for(lambda: len(writers()) == 1)
 
         assert names == [WRITER] * 16
         assert len(writers()) == 1
@@ -201,8 +200,7 @@ class TestThreads:
             with pytest.raises(KeyboardInterrupt):
                 store.submit(thread_name)
         assert store.submit(thread_name).result(A_LONG_TIME) == WRITER
-        for surplus in writers()[1:]:
-            surplus.join(A_LONG_TIME)
+        wait_for(lambda: len(writers()) == 1)
 
         assert len(writers()) == 1
 
@@ -440,8 +438,7 @@ class TestFailedBatch:
     ) -> None:
         with closing(ProcessLock(str(path))) as lock:
             assert lock.acquire(time.monotonic())
-            with patience(store, 0.2):
-                first = store.submit(order_in("jo", "gym"))
+            first = store.submit(order_in("jo", "gym"))
             second = store.submit(order_in("al", "gym"))
             assert first.cancel()
             assert not second.done()

@@ -393,18 +393,19 @@ class TestBrokenConstraint:
         by_hand.execute("ALTER TABLE orders DROP CONSTRAINT no_gym")  # which the audit would find
 
     def test_a_batch_that_can_not_be_written_fails_as_a_whole(
-        self, url: str, by_hand: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+        self, store: PostgresStore, by_hand: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """If each of its changes were tried alone, each would wait, and all others behind it."""
-        with PostgresStore(url, patience=1) as store:
-            sent = rounds(store, monkeypatch)
-            with by_hand.transaction():
-                by_hand.execute("LOCK TABLE orders IN SHARE MODE")  # as CREATE INDEX does
-                futures = in_one_batch(store, *[order_in(f"user-{number}", "gym") for number in range(5)])
+        sent = rounds(store, monkeypatch)
+        transaction = store._writer._handle._transaction  # type: ignore[attr-defined]  # noqa: SLF001 - to wait less for the lock
+        monkeypatch.setattr(transaction, "_patience", 0.3)
+        with by_hand.transaction():
+            by_hand.execute("LOCK TABLE orders IN SHARE MODE")  # as CREATE INDEX does
+            futures = in_one_batch(store, *[order_in(f"user-{number}", "gym") for number in range(5)])
 
-            assert types(futures) == [StorageUnavailableError] * 5
-            assert len(commits(sent)) == 1
-            assert ids(store) == []
+        assert types(futures) == [StorageUnavailableError] * 5
+        assert len(commits(sent)) == 1
+        assert ids(store) == []
 
     def test_orders_behind_the_table_of_their_sequence_are_refused_and_nothing_is_overwritten(
         self, store: PostgresStore, by_hand: psycopg.Connection

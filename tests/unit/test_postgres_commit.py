@@ -508,7 +508,7 @@ class TestErrors:
             for future in futures:
                 future.result(A_LONG_TIME)
 
-        assert len(runs) == 3
+        assert len(runs) >= 3  # the one that was ended may overtake the other, and be ended again
         assert count(server, "SELECT count(*) FROM orders") == 2
 
     def test_the_server_refuses_one_change_of_a_batch_and_the_others_are_kept(
