@@ -409,9 +409,13 @@ class TestClosing:
         with PostgresStore(url) as store:
             add_user(store, "jo")
             store.ping()
-            assert connections(by_hand, store) == 2
+            pids = [
+                database._connection.info.backend_pid  # type: ignore[union-attr]  # noqa: SLF001 - nothing else tells them from others
+                for database in (store._written, store._reading._database)  # noqa: SLF001
+            ]
+            assert sessions(by_hand, pids) == 2
 
-        wait_for(lambda: connections(by_hand, store) == 0)
+        wait_for(lambda: sessions(by_hand, pids) == 0)
 
     def test_an_interrupted_opening_leaves_no_connection(
         self, url: str, monkeypatch: pytest.MonkeyPatch
@@ -425,13 +429,8 @@ class TestClosing:
         gc.collect()  # psycopg would warn of a connection that was not closed
 
 
-def connections(by_hand: psycopg.Connection, store: PostgresStore) -> int:
-    """Return how many connections a store has."""
-    pids = [
-        database._connection.info.backend_pid  # noqa: SLF001 - nothing else tells them from those of other tests
-        for database in (store._written, store._reading._database)  # noqa: SLF001
-        if database._connection is not None  # noqa: SLF001
-    ]
+def sessions(by_hand: psycopg.Connection, pids: list[int]) -> int:
+    """Return how many of these processes of the server there are."""
     found = by_hand.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", [pids]).fetchone()
     assert found is not None
     return int(found[0])
