@@ -19,9 +19,9 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import impatient, require, serving
-from contract.running import Answer, Service, benefits, start
+from contract.running import Answer, Service, answer_on, benefits, start
 from contract.storms import storming
-from contract.test_faults import orders_in_flight, write_lock_held
+from contract.test_faults import send_orders, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK, UNAVAILABLE = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
@@ -129,15 +129,15 @@ def test_a_stopped_process_that_holds_the_store_delays_no_command_for_ever(datab
 
 def test_a_worker_that_was_stopped_places_no_order_whose_time_is_over(database: Path) -> None:
     """No timer runs in a process that is stopped. When it goes on, its clients may have left long ago."""
-    with serving(database, workers=1) as service, ExitStack() as in_flight:
+    with serving(database, workers=1) as service, ExitStack() as opened:
         [worker] = service.workers()
         with write_lock_held(database):
-            answers = in_flight.enter_context(orders_in_flight(service, 8))
+            in_flight = send_orders(service, 8, opened)
             time.sleep(0.3)  # so that all of them wait for the lock
             os.kill(worker, signal.SIGSTOP)
             time.sleep(7)  # longer than an order waits; a worker that is stopped for 10 s is replaced
         os.kill(worker, signal.SIGCONT)
-        assert all(map(is_refused_for_now, answers()))
+        assert all(is_refused_for_now(answer_on(one)) for one in in_flight)
         assert service.workers() == {worker}
 
     assert audit_database(str(database)).orders == 0

@@ -26,7 +26,7 @@ import pytest
 from benefits_core import OfferProducts, Order, PlaceOrder
 from benefits_sqlite import SqliteStore, audit_database
 from contract.builders import CATALOGUE
-from contract.running import SEED, Answer, Service, answer_on, benefits, reserve_port, running, seed, start
+from contract.running import SEED, Service, answer_on, benefits, reserve_port, running, seed, start
 from contract.stores import LASTING, StoreKind
 from contract.storms import ITEMS, Storm, storming
 from waiting import A_LONG_TIME, wait_for
@@ -174,31 +174,27 @@ def test_workers_do_not_outlive_their_parent(database: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_answers_what_is_in_flight_and_ends_well(database: Path, how: signal.Signals) -> None:
     """SIGTERM as a supervisor sends it, Ctrl-C as a terminal does: to every process of the service."""
-    with running(database) as service, ExitStack() as in_flight:
+    with running(database) as service, ExitStack() as opened:
         with write_lock_held(database):
-            answers = in_flight.enter_context(orders_in_flight(service, 16))
+            in_flight = send_orders(service, 16, opened)
             began = time.monotonic()
             if how == signal.SIGINT:
                 os.killpg(service.process.pid, how)
             else:
                 service.process.send_signal(how)
             wait_for(lambda: not accepts(service))
-        assert Counter(answer.status for answer in answers()) == {OK: 16}
+        assert Counter(answer_on(one).status for one in in_flight) == {OK: 16}
         assert service.process.wait(A_LONG_TIME) == 0
         assert time.monotonic() - began < service.seconds(10)
 
     assert audit_database(str(database)).orders == 16
 
 
-@contextmanager
-def orders_in_flight(service: Service, number: int) -> Iterator[Callable[[], list[Answer]]]:
-    """Send orders, each for another user, which the service has read when the block begins; give what waits for the answers."""
-    with ExitStack() as opened:
-        sent = [
-            opened.enter_context(closing(service.send_order(f"user-{n}", "netflix"))) for n in range(number)
-        ]
-        wait_for(lambda: connections(service) >= number)
-        yield lambda: [answer_on(one) for one in sent]
+def send_orders(service: Service, number: int, opened: ExitStack) -> list[http.client.HTTPConnection]:
+    """Send orders, each for another user; return the connections, which the stack closes, once the service has read all."""
+    sent = [opened.enter_context(closing(service.send_order(f"user-{n}", "netflix"))) for n in range(number)]
+    wait_for(lambda: connections(service) >= number)
+    return sent
 
 
 def connections(service: Service) -> int:

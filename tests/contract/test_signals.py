@@ -16,8 +16,8 @@ import pytest
 
 from benefits_sqlite import audit_database
 from contract.faults import descendants, serving
-from contract.running import start
-from contract.test_faults import orders_in_flight, write_lock_held
+from contract.running import answer_on, start
+from contract.test_faults import send_orders, write_lock_held
 from waiting import A_LONG_TIME, wait_for
 
 OK = HTTPStatus.OK
@@ -82,14 +82,14 @@ def terminal(database: Path, *before: str) -> Iterator[Terminal]:
 
 
 def test_when_its_terminal_closes_a_service_answers_what_is_in_flight_and_ends(database: Path) -> None:
-    with terminal(database) as opened, ExitStack() as in_flight:
+    with terminal(database) as opened, ExitStack() as connections:
         service = opened.service
         service.wait_until_it_answers()
         with write_lock_held(database):
-            answers = in_flight.enter_context(orders_in_flight(service, 16))
+            in_flight = send_orders(service, 16, connections)
             opened.close()
             wait_for(lambda: service.listeners() == 0)
-        assert {answer.status for answer in answers()} == {OK}
+        assert {answer_on(one).status for one in in_flight} == {OK}
         assert service.process.wait(A_LONG_TIME) == 0
         assert not descendants(service.process.pid)
     assert audit_database(str(database)).orders == 16

@@ -27,6 +27,7 @@ from benefits_core import (
 )
 from benefits_core.model import basket
 from benefits_postgres import PostgresStore, audit_database
+from benefits_postgres.transaction import Transaction
 from benefits_postgres.worker import MAX_BATCH
 from contract.builders import (
     FREE,
@@ -397,8 +398,9 @@ class TestBrokenConstraint:
     ) -> None:
         """If each of its changes were tried alone, each would wait, and all others behind it."""
         sent = rounds(store, monkeypatch)
-        transaction = store._writer._handle._transaction  # type: ignore[attr-defined]  # noqa: SLF001 - to wait less for the lock
-        monkeypatch.setattr(transaction, "_patience", 0.3)
+        monkeypatch.setattr(
+            transaction_of(store), "_patience", 0.3
+        )  # which is how long it waits for the lock
         with by_hand.transaction():
             by_hand.execute("LOCK TABLE orders IN SHARE MODE")  # as CREATE INDEX does
             futures = in_one_batch(store, *[order_in(f"user-{number}", "gym") for number in range(5)])
@@ -567,10 +569,16 @@ class TestIsolation:
             assert waiting.result(A_LONG_TIME) == User("jo", Decimal("0.80"))
 
 
+def transaction_of(store: PostgresStore) -> Transaction:
+    """Return what a store runs its changes in."""
+    found: Transaction = store._writer._handle._transaction  # type: ignore[attr-defined]  # noqa: SLF001
+    return found
+
+
 def wait_until_tried_again(store: PostgresStore) -> None:
     """Return once the store has begun some more transactions."""
-    transaction = store._writer._handle._transaction  # type: ignore[attr-defined]  # noqa: SLF001 - nothing else counts them
-    last = transaction._number  # noqa: SLF001
+    transaction = transaction_of(store)
+    last = transaction._number  # noqa: SLF001 - nothing else counts them
     wait_for(lambda: bool(transaction._number > last + 3))  # noqa: SLF001
 
 
