@@ -133,7 +133,8 @@ def test_a_worker_that_was_stopped_places_no_order_whose_time_is_over(database: 
         [worker] = service.workers()
         with write_lock_held(database):
             in_flight = send_orders(service, 8, opened)
-            time.sleep(0.3)  # so that all of them wait for the lock
+            # Which takes a second: by then, all of them wait for the lock.
+            assert health(service) == (OK, "read_only")
             os.kill(worker, signal.SIGSTOP)
             time.sleep(7)  # longer than an order waits; a worker that is stopped for 10 s is replaced
         os.kill(worker, signal.SIGCONT)
